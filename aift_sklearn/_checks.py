@@ -1,0 +1,103 @@
+"""Input checks, called at public entries only."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError, DataTypeError, ParameterError
+
+Array = NDArray[Any]
+
+
+def image_shape(X: Any) -> tuple[int, ...] | None:
+    """Shape of ``X`` if it is a pool of images (ndim 4) or of cut patches (ndim 5), else None."""
+    shape = getattr(X, "shape", None)
+    if shape is None:
+        try:
+            shape = np.shape(X)
+        except ValueError as error:
+            raise DataError(
+                "the candidates differ in shape and do not form one array; crop or resize them "
+                "to one shape (C, H, W) first."
+            ) from error
+    return tuple(shape) if len(shape) in (4, 5) else None
+
+
+def candidate_shape(X: Any) -> tuple[int, ...]:
+    """Shape (C, H, W) of the candidates of a pool of images, reading none of them."""
+    shape = image_shape(X)
+    if shape is None or len(shape) != 4:
+        raise DataError(
+            f"images have shape {np.shape(X)}; expected (n, C, H, W), channels first. "
+            "One image: X[None]; grey images (n, H, W): X[:, None]."
+        )
+    return shape[1:]
+
+
+def check_images(X: Any, *, ndim: int = 4) -> Array:
+    """Return ``X`` as an array of uint8 in [0, 255] or float32 in [0, 1], channels first.
+
+    A pool is checked slice by slice as it is read, so ``X`` may be one slice of it.
+    """
+    X = np.asarray(X)
+    expected = "(n, C, H, W)" if ndim == 4 else "(n, m, C, h, w)"
+    if X.ndim != ndim or 0 in X.shape[1:]:
+        raise DataError(
+            f"images have shape {X.shape}; expected {expected}, channels first. "
+            "One image: X[None]; grey images (n, H, W): X[:, None]; channels last: "
+            "X.transpose(0, 3, 1, 2)."
+        )
+    if X.shape[-3] > 16 and X.shape[-1] in (1, 3, 4):
+        raise DataError(
+            f"images have shape {X.shape}, which looks like channels last; expected {expected}. "
+            "Pass X.transpose(0, 3, 1, 2)."
+        )
+    if X.dtype == np.uint8:
+        return X
+    if X.dtype.kind == "f":
+        X = X.astype(np.float32, copy=False)
+        if X.size and not np.isfinite(X).all():
+            row = int(np.flatnonzero(~np.isfinite(X).reshape(len(X), -1).all(axis=1))[0])
+            raise DataError(
+                f"image {row} holds NaN or infinite pixels; expected finite values in [0, 1]. "
+                "Leave the image out or mend it before asking for labels."
+            )
+        if X.size and (X.min() < 0 or X.max() > 1):
+            raise DataError(
+                f"float images range from {X.min():g} to {X.max():g}; expected [0, 1]. "
+                "Divide 8-bit values by 255, or pass them as uint8."
+            )
+        return X
+    if X.dtype == np.bool_:
+        return X.astype(np.uint8) * np.uint8(255)
+    raise DataTypeError(
+        f"images have dtype {X.dtype}; expected uint8 in [0, 255] or float in [0, 1]. Map other "
+        "ranges (16-bit, Hounsfield units) to [0, 1] with a fixed window first."
+    )
+
+
+def check_int(name: str, value: Any, *, minimum: int) -> int:
+    """Refuse anything but a whole number from ``minimum`` on."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ParameterError(f"{name}={value!r}; expected a whole number from {minimum} on.")
+    return int(value)
+
+
+def check_number(name: str, value: Any, *, low: float, high: float = math.inf) -> float:
+    """Refuse anything but a finite number in [low, high]."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not (low <= value <= high) or not math.isfinite(value):
+        upper = "" if high == math.inf else f" and at most {high:g}"
+        raise ParameterError(f"{name}={value!r}; expected a number of at least {low:g}{upper}.")
+    return float(value)
+
+
+def check_option(name: str, value: Any, options: tuple[Any, ...]) -> None:
+    """Refuse a value that is not one of the options."""
+    if not any(value is option or value == option for option in options):
+        listed = ", ".join(repr(option) for option in options)
+        raise ParameterError(f"{name}={value!r}; expected one of {listed}.")

@@ -1,0 +1,73 @@
+"""Exceptions. Each is also the built-in or scikit-learn error that its users expect.
+
+>>> issubclass(DataError, ValueError)
+True
+"""
+
+from __future__ import annotations
+
+from sklearn.exceptions import NotFittedError
+
+__all__ = [
+    "AIFTError",
+    "DataError",
+    "DataTypeError",
+    "LabelError",
+    "MissingDependencyError",
+    "ModelNotFittedError",
+    "NonFiniteLossError",
+    "ParameterError",
+]
+
+
+class AIFTError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class DataError(AIFTError, ValueError):
+    """Images, features or probabilities have the wrong shape, range or contents."""
+
+
+class DataTypeError(AIFTError, TypeError):
+    """An input has a type that cannot hold what was asked for, such as a sparse image."""
+
+
+class LabelError(AIFTError, ValueError):
+    """Labels do not fit the candidates or the classes known so far."""
+
+
+class ParameterError(AIFTError, ValueError):
+    """A parameter has a value outside its range."""
+
+
+class ModelNotFittedError(AIFTError, NotFittedError):
+    """A prediction was asked of a model that has not been trained yet."""
+
+
+class NonFiniteLossError(AIFTError, ArithmeticError):
+    """Training produced a loss or a gradient that is not finite; the weights were restored."""
+
+
+class MissingDependencyError(AIFTError, ImportError):
+    """An optional package is needed and not installed.
+
+    Parameters
+    ----------
+    package : str
+        Name of the distribution that is missing.
+    extra : str
+        Extra of ``aift-sklearn`` that brings it.
+    purpose : str
+        What it was needed for.
+
+    Examples
+    --------
+    >>> print(MissingDependencyError("scikit-image", extra="study", purpose="load_tissue()"))
+    load_tissue() needs scikit-image, which is not installed: pip install "aift-sklearn[study]"
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed: "
+            f'pip install "aift-sklearn[{extra}]"'
+        )

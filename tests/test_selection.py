@@ -1,0 +1,122 @@
+"""Selection rules against sorting, counting and a literal greedy k-centre."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from aift_sklearn import selection
+from aift_sklearn.errors import DataError, ParameterError
+
+scores_and_b = hnp.arrays(
+    float, st.integers(1, 40), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.25])
+).flatmap(lambda a: st.tuples(st.just(a), st.integers(1, len(a))))
+
+
+@given(scores_and_b)
+def test_top_sorts_by_score_then_index(case):
+    scores, b = case
+    expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:b]
+    assert selection.top(scores, b).tolist() == expected
+
+
+@given(scores_and_b, st.floats(1, 5), st.integers(0, 100))
+def test_random_extension_stays_in_the_shortlist(case, omega, seed):
+    scores, b = case
+    drawn = selection.random_extension(scores, b, omega, random_state=seed)
+    shortlist = selection.top(scores, min(len(scores), int(np.ceil(round(omega * b, 9)))))
+    assert len(set(drawn.tolist())) == b
+    assert set(drawn) <= set(shortlist)
+    assert drawn.tolist() == sorted(drawn, key=lambda i: (-scores[i], i))
+    again = selection.random_extension(scores, b, omega, random_state=seed)
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_random_extension_of_one_is_the_top():
+    scores = np.random.default_rng(0).random(20)
+    np.testing.assert_array_equal(
+        selection.random_extension(scores, 5, 1, random_state=3), selection.top(scores, 5)
+    )
+
+
+def test_random_extension_draws_in_proportion():
+    # Floor 1 (the next score below): weights 3, 2, 1 of the shortlist 4, 3, 2.
+    scores = [4.0, 3.0, 2.0, 1.0, 0.0]
+    counts = np.zeros(5)
+    rng = np.random.default_rng(0)
+    for _ in range(6000):
+        counts[selection.random_extension(scores, 1, 3, random_state=rng)] += 1
+    np.testing.assert_allclose(counts / 6000, [3 / 6, 2 / 6, 1 / 6, 0, 0], atol=0.03)
+
+
+def test_random_extension_of_equal_scores_is_uniform():
+    rng = np.random.default_rng(0)
+    counts = np.zeros(4)
+    for _ in range(4000):
+        counts[selection.random_extension(np.ones(4), 2, 2, random_state=rng)] += 1
+    np.testing.assert_allclose(counts / 4000, 0.5, atol=0.04)
+    tied_floor = [5.0, 1.0, 1.0, 1.0, 1.0]
+    drawn = [selection.random_extension(tied_floor, 2, 2, random_state=s) for s in range(40)]
+    assert all(d[0] == 0 for d in drawn)
+    assert {int(d[1]) for d in drawn} == {1, 2, 3}
+
+
+def slow_k_centre(scores, b, rows, shortlist):
+    picked = [shortlist[0]]
+    while len(picked) < b:
+        left = [i for i in shortlist if i not in picked]
+        gaps = [min(np.linalg.norm(rows[i] - rows[p]) for p in picked) for i in left]
+        picked.append(left[int(np.argmax(gaps))])
+    return sorted(picked, key=lambda i: (-scores[i], i))
+
+
+@given(st.integers(0, 500), st.integers(1, 6), st.floats(1, 4))
+def test_diversified_is_greedy_k_centre(seed, b, omega):
+    rng = np.random.default_rng(seed)
+    scores, rows = rng.random(15), rng.normal(size=(15, 3))
+    shortlist = selection.top(scores, min(15, int(np.ceil(round(omega * b, 9))))).tolist()
+    expected = slow_k_centre(scores, b, rows, shortlist)
+    assert selection.diversified(scores, b, omega, rows).tolist() == expected
+    asked = []
+    got = selection.diversified(scores, b, omega, lambda i: asked.append(i) or rows[i])
+    assert got.tolist() == expected
+    assert sorted(asked[0]) == sorted(shortlist)
+
+
+def test_groups_take_turns():
+    scores = np.arange(12, 0, -1.0)
+    groups = np.array(list("aaaaaabbccdd"))
+    picked = selection.spread_over_groups(scores, 4, groups, omega=3)
+    assert groups[picked].tolist() == ["a", "b", "c", "d"]
+    assert picked.tolist() == [0, 6, 8, 10]
+    assert selection.spread_over_groups(scores, 4, groups, omega=1).tolist() == [0, 1, 2, 3]
+    rows = np.zeros((12, 2))
+    counts = np.unique(
+        groups[selection.diversified(scores, 6, 2, rows, groups)], return_counts=True
+    )[1]
+    assert counts.max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: selection.top([1, 2], 3), DataError, "asked for n_instances=3 of a pool of 2"),
+        (lambda: selection.top([1, 2], 0), ParameterError, "n_instances=0"),
+        (lambda: selection.top([1, 2], True), ParameterError, "n_instances=True"),
+        (lambda: selection.top([1, 2], 1.5), ParameterError, "n_instances=1.5"),
+        (lambda: selection.top([1, np.nan], 1), DataError, "NaN"),
+        (lambda: selection.top([[1, 2]], 1), DataError, "shape \\(1, 2\\)"),
+        (lambda: selection.top([], 1), DataError, "pool of 0"),
+        (
+            lambda: selection.random_extension([1, 2], 1, 0.5),
+            ParameterError,
+            "random_extension=0.5",
+        ),
+        (lambda: selection.diversified([1, 2], 1, 0, [[1], [2]]), ParameterError, "diversify=0"),
+        (lambda: selection.spread_over_groups([1, 2], 1, ["a"]), DataError, "groups has shape"),
+    ],
+)
+def test_bad_input_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
