@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import assert_all_finite, column_or_1d
 
-from .errors import DataError, DataTypeError, ParameterError
+from .errors import DataError, DataTypeError, LabelError, ParameterError
 
 Array = NDArray[Any]
 
@@ -18,7 +20,7 @@ def image_shape(X: Any) -> tuple[int, ...] | None:
     shape = getattr(X, "shape", None)
     if shape is None:
         try:
-            shape = np.shape(X)
+            shape = np.asarray(X).shape
         except ValueError as error:
             raise DataError(
                 "the candidates differ in shape and do not form one array; crop or resize them "
@@ -101,3 +103,32 @@ def check_option(name: str, value: Any, options: tuple[Any, ...]) -> None:
     if not any(value is option or value == option for option in options):
         listed = ", ".join(repr(option) for option in options)
         raise ParameterError(f"{name}={value!r}; expected one of {listed}.")
+
+
+def check_labels(y: Any, X: Array) -> Array:
+    """Return ``y`` as an array of one class per candidate."""
+    if y is None:
+        raise LabelError(
+            "this estimator requires y to be passed, but the target y is None; expected one "
+            "class per candidate, shape (n,)."
+        )
+    y = column_or_1d(y, warn=True)
+    if len(y) != len(X):
+        raise LabelError(
+            f"{len(X)} candidates (X has shape {X.shape}) and {len(y)} labels; expected one label "
+            "per candidate, in the same order."
+        )
+    assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    return np.asarray(y)
+
+
+def check_known_labels(y: Array, classes: Array) -> None:
+    """Refuse a label that is not among the classes."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise LabelError(
+            f"y holds {unknown.tolist()}, not among the classes {classes.tolist()}. Pass all "
+            "classes at the start: AIFTClassifier(classes=[...]), or classes=[...] in the first "
+            "partial_fit."
+        )

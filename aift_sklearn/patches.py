@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import qmc
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AffinePatches", "JitterPatches"]
 
+Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 # Bytes of float32 patches cut at once inside `transform`, above which caches stop helping.
@@ -204,6 +205,25 @@ class AffinePatches(TransformerMixin, BaseEstimator):
                     shape = (len(images), X.shape[1], height, width)
                     out[start : start + block, j] = patch.reshape(shape).numpy()
         return out
+
+    def whole(self, X: Any) -> Array:
+        """Patch 0 alone: the whole candidate at the patches' size.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W)
+            uint8 in [0, 255] or float in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n, C, h, w)
+            As it came where the patches have the candidate's size, else float32 in [0, 1].
+        """
+        X = check_images(X)
+        if self.patch_shape(X.shape[-2:]) == X.shape[-2:]:
+            return X
+        one = clone(self).set_params(n_patches=1)
+        return np.asarray(one.fit_transform(X)[:, 0])
 
     def sample(self, X: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Cut one fresh random view of each image, for training.

@@ -1,0 +1,547 @@
+"""AIFTClassifier: candidate → class, by way of patches and any classifier.
+
+One seam joins it to the model: ``predict_proba``. What the estimator can do beyond that
+(``partial_fit``, ``embed``, drawing its own training views) is used where it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._checks import (
+    check_images,
+    check_int,
+    check_known_labels,
+    check_labels,
+    check_option,
+    image_shape,
+)
+from .errors import DataError, LabelError, ParameterError
+from .patches import AffinePatches, JitterPatches
+from .progress import track
+from .scores import patch_consistency
+
+__all__ = ["AIFTClassifier", "Memory"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+# Bytes of float32 patches that are alive at once while a pool is read.
+_CHUNK_BYTES = 2**26
+
+
+class Memory(NamedTuple):
+    """The labelled candidates that a classifier has seen, oldest first."""
+
+    X: Array
+    y: Array
+
+
+def _embedder(estimator: Any) -> Callable[[Array], Array] | None:
+    """Find the embedding of an estimator, or of the first step of a pipeline."""
+    steps = getattr(estimator, "steps", None)
+    embed = getattr(steps[0][1] if steps else estimator, "embed", None)
+    return embed if callable(embed) else None
+
+
+def _can_embed(self: AIFTClassifier) -> bool:
+    return self.estimator is None or _embedder(self.estimator) is not None
+
+
+def _can_predict_pretrained(self: AIFTClassifier) -> bool:
+    return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
+
+
+class AIFTClassifier(ClassifierMixin, BaseEstimator):
+    """Classify candidates through their patches, and keep learning as labels come in.
+
+    Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
+    the candidate's prediction. How much the patches disagree tells what its label is worth
+    (`score_candidates`), without knowing the label.
+
+    Parameters
+    ----------
+    estimator : classifier, optional
+        Anything with ``fit`` and ``predict_proba`` that takes patches: a `CNNClassifier`, a
+        ``Pipeline(CNNFeatures → LogisticRegression)``, a random forest. By default a
+        `CNNClassifier` for images and a logistic regression for feature vectors.
+    patches : AffinePatches, JitterPatches or transformer (n, …) → (n, m, …), optional
+        By default `AffinePatches` for images and `JitterPatches` for feature vectors; images of
+        ndim 5, (n, m, C, h, w), are taken as patches that were cut already.
+    classes : array-like of shape (K,), optional
+        All classes, when known in advance. A first batch of one class, normal on imbalanced
+        pools, is then no dead end.
+    replay : {"hard", "all", "none"}, default="hard"
+        What `partial_fit` trains on besides the new candidates: those labelled before that the
+        model, *before* the update, misclassifies (ACFT(HQ)); all of them (ACFT(LQ)); none
+        (ACFT(Q)). An estimator without ``partial_fit`` forgets when it is fitted, so "hard" gives
+        it all of them.
+    training_patches : int, default=4
+        Patches per candidate that are trained on in each epoch. An estimator with an
+        ``augmentation`` parameter draws fresh views in every epoch; any other is given that many
+        of the fixed patches, the whole candidate among them.
+    warm_start : bool, default=False
+        Let `fit` continue from the present weights, for loops that only know ``fit``, such as
+        modAL's ActiveLearner.
+    verbose : int, default=0
+        1 shows a progress bar while a pool is read.
+    random_state : int, RandomState or None, default=None
+        Seeds the estimator's and the patches' own ``random_state`` where those are None.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        Class labels, sorted; fixed by `fit`, or by the first `partial_fit`.
+    estimator_ : classifier
+        The trained estimator.
+    patches_ : transformer or None
+        The fitted patches; the same views serve training, scoring and every later pool.
+    memory_ : Memory
+        The labelled candidates seen so far, ``memory_.X`` and ``memory_.y``.
+    n_features_in_ : int
+        Channels C of the images, or number of features.
+
+    References
+    ----------
+    Zhou et al., CVPR 2017 (AIFT); Zhou et al., Medical Image Analysis 71:101997, 2021 (ACFT).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = make_blobs(100, centers=2, random_state=0)
+    >>> clf = AIFTClassifier(LogisticRegression(), classes=[0, 1]).partial_fit(X[:10], y[:10])
+    >>> clf.predict_patch_proba(X).shape
+    (100, 8, 2)
+    >>> most_useful = clf.score_candidates(X).argsort()[::-1][:10]
+    >>> clf.partial_fit(X[most_useful], y[most_useful]).memory_.y.shape
+    (20,)
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        patches: Any = None,
+        classes: Any = None,
+        replay: str = "hard",
+        training_patches: int = 4,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.patches = patches
+        self.classes = classes
+        self.replay = replay
+        self.training_patches = training_patches
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+
+    # --- learning -----------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train from the pre-trained state, forgetting all labels seen before (RFT, AFT).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates; images are uint8 in [0, 255] or float in [0, 1].
+        y : array-like of shape (n,)
+            Their classes.
+
+        Returns
+        -------
+        AIFTClassifier
+            Itself.
+
+        Raises
+        ------
+        DataError, DataTypeError, LabelError, ParameterError
+            If the candidates, the labels or a parameter are not as described.
+        NonFiniteLossError
+            If training diverges; the classifier is then as it was before the call.
+        """
+        continuing = self.warm_start and hasattr(self, "estimator_")
+        X, y = self._check_training(X, y, reset=not continuing)
+        if continuing:
+            check_known_labels(y, self.classes_)
+            self.estimator_ = self._continue(X, y, X, y)
+        else:
+            known = np.unique(y) if self.classes is None else np.unique(self.classes)
+            check_known_labels(y, known)
+            self._start(X, known)
+            self.estimator_ = self._train_anew(X, y)
+        self.memory_ = Memory(X, y)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Continue training from the present weights on new candidates and replayed ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Newly labelled candidates.
+        y : array-like of shape (n,)
+            Their classes.
+        classes : array-like of shape (K,), optional
+            All classes, needed in the first call only, where they are not all in ``y`` and were
+            not given to the constructor.
+
+        Returns
+        -------
+        AIFTClassifier
+            Itself.
+
+        Raises
+        ------
+        LabelError
+            If a label is not among the known classes.
+        DataError, DataTypeError, ParameterError
+            If the candidates or a parameter are not as described.
+        NonFiniteLossError
+            If training diverges; the classifier is then as it was before the call.
+        """
+        check_option("replay", self.replay, ("hard", "all", "none"))
+        first = not hasattr(self, "estimator_")
+        X, y = self._check_training(X, y, reset=first)
+        if first:
+            given = self.classes if classes is None else classes
+            known = np.unique(y if given is None else given)
+            check_known_labels(y, known)
+            self._start(X, known)
+            self.estimator_ = self._train_anew(X, y)
+            self.memory_ = Memory(X, y)
+            return self
+        if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise LabelError(
+                f"classes={np.unique(classes).tolist()} differ from those fixed by the first call, "
+                f"{self.classes_.tolist()}; leave classes out, or fit anew."
+            )
+        check_known_labels(y, self.classes_)
+        seen = Memory(np.concatenate([self.memory_.X, X]), np.concatenate([self.memory_.y, y]))
+        replayed = self._replayed()
+        self.estimator_ = self._continue(
+            np.concatenate([self.memory_.X[replayed], X]),
+            np.concatenate([self.memory_.y[replayed], y]),
+            *seen,
+        )
+        self.memory_ = seen
+        return self
+
+    def _start(self, X: Array, classes: Array) -> None:
+        """Fix classes, patches and seeds: what stays the same from round to round."""
+        check_int("training_patches", self.training_patches, minimum=1)
+        rng = check_random_state(self.random_state)
+        self.patches_ = self._fit_patches(X, rng)
+        self.classes_ = classes
+        self._seed = int(rng.randint(2**31 - 1))
+
+    def _fit_patches(self, X: Any, rng: np.random.RandomState) -> Any:
+        if len(X.shape) == 5:
+            if self.patches is not None:
+                raise ParameterError(
+                    f"patches={self.patches!r} and X of shape {X.shape}, which holds patches that "
+                    "were cut already; pass patches=None, or candidates of shape (n, C, H, W)."
+                )
+            return None
+        if self.patches is None:
+            return (JitterPatches() if len(X.shape) == 2 else AffinePatches()).fit(X)
+        return _seeded(clone(self.patches), rng).fit(X)
+
+    def _new_estimator(self, n_dims: int) -> Any:
+        """Clone the estimator, seeded, and let it draw its own training views if it can."""
+        estimator = _seeded(self._template(n_dims), check_random_state(self._seed))
+        params = estimator.get_params(deep=False)
+        if params.get("augmentation", "unknown") is None and hasattr(self.patches_, "sample"):
+            estimator.set_params(
+                augmentation=clone(self.patches_), augmentation_views=self.training_patches
+            )
+        return estimator
+
+    def _template(self, n_dims: int) -> Any:
+        if self.estimator is not None:
+            return clone(self.estimator)
+        if n_dims == 2:
+            return LogisticRegression(max_iter=1000)
+        from .cnn import CNNClassifier
+
+        return CNNClassifier()
+
+    def _train_anew(self, X: Array, y: Array) -> Any:
+        estimator = self._new_estimator(X.ndim)
+        patches, labels = self._training_patches(estimator, X, y)
+        n_seen = len(np.unique(y))
+        if n_seen == len(self.classes_) and n_seen > 1:
+            return estimator.fit(patches, labels)
+        if hasattr(estimator, "partial_fit"):
+            return estimator.partial_fit(patches, labels, classes=self.classes_)
+        if n_seen == 1:
+            # Most classifiers refuse one class; until there is a second, it is the prediction.
+            return DummyClassifier(strategy="prior").fit(patches, labels)
+        return estimator.fit(patches, labels)
+
+    def _continue(self, X: Array, y: Array, seen_X: Array, seen_y: Array) -> Any:
+        """Train on (X, y) where weights are kept, and on all that was seen where they are not."""
+        if hasattr(self.estimator_, "partial_fit"):
+            patches, labels = self._training_patches(self.estimator_, X, y)
+            return self.estimator_.partial_fit(patches, labels, classes=self.classes_)
+        if self.replay == "none" and not isinstance(self.estimator_, DummyClassifier):
+            return self._train_anew(X, y)
+        return self._train_anew(seen_X, seen_y)
+
+    def _replayed(self) -> NDArray[np.intp]:
+        """Positions in memory that are trained on again, by the model before the update."""
+        everything = np.arange(len(self.memory_.y))
+        if self.replay == "none":
+            return everything[:0]
+        if self.replay == "all" or not hasattr(self.estimator_, "partial_fit"):
+            return everything
+        return np.flatnonzero(self.predict(self.memory_.X) != self.memory_.y)
+
+    def _training_patches(self, estimator: Any, X: Array, y: Array) -> tuple[Array, Array]:
+        """What the estimator is trained on: candidates if it draws views itself, else patches."""
+        if estimator.get_params(deep=False).get("augmentation") is not None:
+            return X, y
+        patches = X if self.patches_ is None else self.patches_.transform(X)
+        n_kept = min(self.training_patches, patches.shape[1])
+        # Evenly spaced, since patches that the user cut may be ordered; 0 is the whole candidate.
+        kept = np.linspace(0, patches.shape[1], n_kept, endpoint=False).astype(int)
+        flat = patches[:, kept].reshape(-1, *patches.shape[2:])
+        return flat, np.repeat(y, n_kept)
+
+    # --- predicting ---------------------------------------------------------------------------
+
+    def predict_patch_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the classes for every patch: P.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates. Anything that has a shape and slices will do (a memory map, say); it is
+            read in parts.
+
+        Returns
+        -------
+        ndarray of shape (n, m, K), float32
+            Columns in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            Before the first label.
+        DataError, DataTypeError
+            If the candidates are not as described.
+        """
+        check_is_fitted(self)
+        X = self._check_pool(X)
+
+        def predict(patches: Array) -> Array:
+            return _with_columns(
+                self.estimator_.predict_proba(patches), self.estimator_.classes_, self.classes_
+            )
+
+        return self._patch_proba(X, self.patches_, predict)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Probabilities of the classes: the mean over the patches.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n, K), float64
+            Columns in the order of ``classes_``.
+        """
+        proba: Floats = self.predict_patch_proba(X).mean(axis=1, dtype=np.float64)
+        return proba
+
+    def predict(self, X: Any) -> Array:
+        """Predict the class of each candidate: the most probable one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return np.asarray(self.classes_[proba.argmax(axis=1)])
+
+    def score_candidates(self, X: Any, **consistency: Any) -> Floats:
+        """Score how much the label of each candidate would teach the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+        **consistency
+            Parameters of `patch_consistency`: alpha, entropy_weight, diversity_weight, reduction,
+            eps.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Higher: label it sooner.
+        """
+        return patch_consistency(self.predict_patch_proba(X), **consistency)
+
+    @available_if(_can_embed)
+    def embed(self, X: Any) -> NDArray[np.float32]:
+        """Embed whole candidates; before the first label, with the pre-trained weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates. Of candidates cut into patches, patch 0 is embedded; feature vectors are
+            their own embedding.
+
+        Returns
+        -------
+        ndarray of shape (n, E), float32
+            One embedding per candidate.
+        """
+        X, patches, estimator = self._before_or_after_fit(X)
+        embed = _embedder(estimator)
+        if embed is None:
+            return np.asarray(X, dtype=np.float32)
+        parts = [embed(_whole(part, patches)) for part in self._parts(X, 1, "embedding")]
+        return np.concatenate(parts)
+
+    @available_if(_can_predict_pretrained)
+    def pretrained_patch_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the pre-training classes (ImageNet's 1,000), with no label needed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W) or (n, m, C, h, w)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n, m, 1000), float32
+            What the network took the patches for before it was fine-tuned.
+        """
+        X, patches, estimator = self._before_or_after_fit(X)
+        return self._patch_proba(X, patches, estimator.pretrained_proba)
+
+    @property
+    def classes_seen_(self) -> Array:
+        """Classes that a label was given for, sorted."""
+        check_is_fitted(self)
+        return np.unique(self.memory_.y)
+
+    def _before_or_after_fit(self, X: Any) -> tuple[Any, Any, Any]:
+        """Pool, patches and estimator; of an unfitted classifier, those it would start from."""
+        if hasattr(self, "estimator_"):
+            return self._check_pool(X), self.patches_, self.estimator_
+        if image_shape(X) is None:
+            X = np.asarray(X)
+        patches = self._fit_patches(X, check_random_state(0))
+        return X, patches, self._template(len(X.shape))
+
+    def _patch_proba(
+        self, X: Any, patches: Any, predict: Callable[[Array], Array]
+    ) -> NDArray[np.float32]:
+        n_patches = getattr(patches, "n_patches", 1)
+        parts = []
+        for part in self._parts(X, n_patches, "scoring"):
+            views = part if patches is None else patches.transform(part)
+            proba = predict(views.reshape(-1, *views.shape[2:]))
+            parts.append(np.asarray(proba, np.float32).reshape(*views.shape[:2], -1))
+        return np.concatenate(parts)
+
+    def _parts(self, X: Any, n_patches: int, what: str) -> Iterator[Array]:
+        """Read the pool slice by slice, each checked."""
+        n_bytes = 4 * n_patches * int(np.prod(X.shape[1:]))
+        step = max(1, _CHUNK_BYTES // max(1, n_bytes))
+        starts = range(0, X.shape[0], step)
+        for start in track(starts, what, enabled=bool(self.verbose)):
+            part = X[start : start + step]
+            yield part if len(X.shape) == 2 else check_images(part, ndim=len(X.shape))
+
+    # --- checking -----------------------------------------------------------------------------
+
+    def _check_training(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        shape = image_shape(X)
+        if shape is None:
+            if not reset:
+                self._check_kind(2)
+            X, y = validate_data(self, X, y, dtype=np.float64, reset=reset)
+        else:
+            X = check_images(X, ndim=len(shape))
+            if reset:
+                self.n_features_in_ = int(shape[-3])
+            self._check_shape(shape)
+        if reset:
+            self._n_dims = X.ndim
+        return X, check_labels(y, X)
+
+    def _check_pool(self, X: Any) -> Any:
+        """Check what can be checked without reading the pool."""
+        shape = image_shape(X)
+        self._check_kind(2 if shape is None else len(shape))
+        if shape is None:
+            return validate_data(self, X, dtype=np.float64, reset=False)
+        self._check_shape(shape)
+        return X if hasattr(X, "shape") else np.asarray(X)
+
+    def _check_kind(self, n_dims: int) -> None:
+        kinds = {2: "features (n, f)", 4: "images (n, C, H, W)", 5: "patches (n, m, C, h, w)"}
+        if n_dims != self._n_dims:
+            raise DataError(
+                f"X holds {kinds[n_dims]}, but the classifier was fitted on {kinds[self._n_dims]}."
+            )
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if shape[0] == 0:
+            raise DataError(f"X has shape {shape}; expected at least one candidate.")
+        if hasattr(self, "estimator_") and shape[-3] != self.n_features_in_:
+            raise DataError(
+                f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
+                f"{self.n_features_in_}."
+            )
+
+
+def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
+    """Give a random state to the estimator and its parts where they have none."""
+    for name, value in sorted(estimator.get_params(deep=True).items()):
+        if value is None and (name == "random_state" or name.endswith("__random_state")):
+            estimator.set_params(**{name: int(rng.randint(2**31 - 1))})
+    return estimator
+
+
+def _with_columns(proba: Array, present: Array, classes: Array) -> Array:
+    """Give every known class a column, 0 for those that the estimator has not seen."""
+    if np.array_equal(present, classes):
+        return np.asarray(proba)
+    full = np.zeros((len(proba), len(classes)), dtype=np.float32)
+    full[:, np.searchsorted(classes, present)] = proba
+    return full
+
+
+def _whole(X: Array, patches: Any) -> Array:
+    if patches is None:
+        return X[:, 0]
+    if X.ndim == 2:
+        return X
+    whole = getattr(patches, "whole", None)
+    return np.asarray(patches.transform(X)[:, 0] if whole is None else whole(X))
