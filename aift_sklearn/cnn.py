@@ -73,10 +73,10 @@ class _Embedding:
         backbone = build_backbone(self.backbone, pretrained=self.pretrained)
         if X.ndim == 4:
             backbone.check_channels(X.shape[1])
-            # Rewrites strides only; convolutions on CPU and GPU are faster this way.
-            backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         device = _pick_device(self.device)
         backbone.to(device).eval().measure(torch.from_numpy(X[:1]).to(device))
+        # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return backbone
 
     def _infer(self, module: torch.nn.Module, X: Array) -> NDArray[np.float32]:

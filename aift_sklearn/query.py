@@ -1,0 +1,260 @@
+"""modAL query strategies: which candidates to ask an expert about.
+
+A strategy takes the learner, the pool and the number of candidates b. Importing this module makes
+modAL's own learners work with current releases of scikit-learn.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import check_option
+from ._modal import query_result
+from .coldstart import most_typical
+from .errors import DataTypeError, ParameterError
+from .scores import patch_consistency
+from .selection import (
+    check_extension,
+    check_n_instances,
+    diversified,
+    spread_over_groups,
+    top,
+)
+from .selection import (
+    random_extension as draw_extension,
+)
+
+__all__ = ["aift_sampling", "patch_diversity", "patch_entropy"]
+
+Floats = NDArray[np.float64]
+
+
+def aift_sampling(
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    *,
+    alpha: float = 0.25,
+    entropy_weight: float = 1.0,
+    diversity_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = "sum",
+    random_extension: float | None = None,
+    diversify: float | None = None,
+    cold_start: Literal["typical", "pretrained", "random"] = "typical",
+    groups: Any = None,
+    random_state: Any = None,
+) -> Any:
+    """Ask for the candidates whose patches the model finds uncertain and contradictory.
+
+    Parameters
+    ----------
+    classifier : AIFTLearner, modAL learner, or AIFTClassifier
+        What to ask for: an `AIFTClassifier`, or a learner around one.
+    X_pool : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+        Unlabelled candidates.
+    n_instances : int, default=1
+        How many to ask for, b.
+    alpha : float in (0, 1], default=0.25
+        Fraction of the patches that enters the score, after majority selection.
+    entropy_weight, diversity_weight : float ≥ 0, default=1
+        λ1 and λ2 of `patch_consistency`.
+    reduction : {"sum", "mean"}, default="sum"
+        As of `patch_consistency`; "mean" does not let the diversity outweigh the entropy.
+    random_extension : float ≥ 1, optional
+        ω: draw b at random from the top ω·b instead of taking the top b (ACFT).
+    diversify : float ≥ 1, optional
+        ω: pick b that lie far apart among the top ω·b, by greedy k-centre on the embeddings.
+        Against near-duplicates, such as neighbouring frames.
+    cold_start : {"typical", "pretrained", "random"}, default="typical"
+        What to ask for while labels of fewer than two classes are known. "typical": the most
+        typical candidate of each of b clusters of the pre-trained embeddings, away from those
+        already labelled; "pretrained": the highest scores of the pre-training classes'
+        probabilities; "random".
+    groups : array-like of shape (n,), optional
+        Patient, slide or video of each candidate of the pool: within the top ω·b (``diversify``,
+        by default 4), no group gives another candidate while one with fewer is left.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds the random extension, the clustering and the random cold start.
+
+    Returns
+    -------
+    ndarray of shape (b,), or tuple of ndarrays of shape (b,)
+        Indices into the pool, highest score first. modAL from 0.4.2 on is given (indices, scores).
+
+    Raises
+    ------
+    DataError
+        If b exceeds the pool, or the pool does not fit the classifier.
+    DataTypeError
+        If the classifier cannot score candidates.
+    ParameterError
+        If a parameter is outside its range.
+
+    References
+    ----------
+    Zhou et al., CVPR 2017, Alg. 1; Zhou et al., Medical Image Analysis 71, 2021; Hacohen et al.,
+    Active Learning on a Budget, ICML 2022 (the typical cold start).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from aift_sklearn import AIFTClassifier, AIFTLearner
+    >>> X, y = make_blobs(200, centers=2, random_state=0)
+    >>> learner = AIFTLearner(AIFTClassifier(LogisticRegression(), classes=[0, 1]))
+    >>> for _ in range(3):
+    ...     indices, _ = learner.query(X, n_instances=5, random_state=0)
+    ...     learner.teach(X[indices], y[indices])
+    >>> learner.score(X, y) > 0.9
+    True
+    """
+    estimator = _estimator(classifier)
+    check_n_instances(n_instances, _length(X_pool))
+    check_option("cold_start", cold_start, ("typical", "pretrained", "random"))
+    if random_extension is not None and (diversify is not None or groups is not None):
+        raise ParameterError(
+            "random_extension draws at random, diversify and groups choose for variety; pass "
+            f"one of them, not random_extension={random_extension!r} with the others."
+        )
+    for name, omega in (("random_extension", random_extension), ("diversify", diversify)):
+        if omega is not None:
+            check_extension(name, omega)
+    rng = _generator(random_state)
+    consistency: dict[str, Any] = {
+        "alpha": alpha,
+        "entropy_weight": entropy_weight,
+        "diversity_weight": diversity_weight,
+        "reduction": reduction,
+    }
+    # Parameters are checked before the pool is read, and in the cold start too.
+    patch_consistency(np.full((1, 1, 2), 0.5), **consistency)
+    if _knows_two_classes(estimator):
+        scores = estimator.score_candidates(X_pool, **consistency)
+    elif cold_start == "pretrained":
+        scores = _pretrained_scores(estimator, X_pool, consistency)
+    elif cold_start == "random":
+        return query_result(rng.choice(_length(X_pool), n_instances, replace=False), None)
+    else:
+        labelled = getattr(estimator, "memory_", None)
+        embeddings = _embed(estimator, X_pool)
+        known = None if labelled is None else _embed(estimator, labelled.X)
+        return query_result(most_typical(embeddings, n_instances, known=known, rng=rng), None)
+    if random_extension is not None:
+        indices = draw_extension(scores, n_instances, random_extension, rng)
+    elif diversify is not None:
+        indices = diversified(
+            scores, n_instances, diversify, lambda i: _embed(estimator, X_pool[i]), groups
+        )
+    elif groups is not None:
+        indices = spread_over_groups(scores, n_instances, groups)
+    else:
+        indices = top(scores, n_instances)
+    return query_result(indices, scores)
+
+
+def patch_entropy(classifier: Any, X: Any, *, alpha: float = 0.25) -> Floats:
+    """Entropy of each candidate's patches, as a utility for modAL's combinations.
+
+    Parameters
+    ----------
+    classifier : AIFTLearner, modAL learner, or AIFTClassifier
+        What scores the candidates.
+    X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+        Unlabelled candidates.
+    alpha : float in (0, 1], default=0.25
+        Fraction of the patches kept by majority selection.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Summed entropy in nats; 1 for every candidate before labels of two classes are known.
+
+    Examples
+    --------
+    >>> from modAL.utils.combination import make_linear_combination
+    >>> utility = make_linear_combination(patch_entropy, patch_diversity, weights=[1.0, 0.1])
+    """
+    return _utility(classifier, X, alpha=alpha, diversity_weight=0.0)
+
+
+def patch_diversity(classifier: Any, X: Any, *, alpha: float = 0.25) -> Floats:
+    """Contradiction among each candidate's patches, as a utility for modAL's combinations.
+
+    Parameters
+    ----------
+    classifier : AIFTLearner, modAL learner, or AIFTClassifier
+        What scores the candidates.
+    X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+        Unlabelled candidates.
+    alpha : float in (0, 1], default=0.25
+        Fraction of the patches kept by majority selection, at least two.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Summed symmetric Kullback-Leibler divergence in nats; 1 for every candidate before labels
+        of two classes are known.
+
+    Examples
+    --------
+    >>> from modAL.utils.combination import make_product
+    >>> utility = make_product(patch_entropy, patch_diversity)
+    """
+    return _utility(classifier, X, alpha=alpha, entropy_weight=0.0)
+
+
+def _utility(classifier: Any, X: Any, **consistency: Any) -> Floats:
+    estimator = _estimator(classifier)
+    if not _knows_two_classes(estimator):
+        return np.ones(_length(X))
+    return np.asarray(estimator.score_candidates(X, **consistency))
+
+
+def _estimator(classifier: Any) -> Any:
+    """Unwrap a learner, or a classifier that is passed without one."""
+    estimator = classifier
+    if not hasattr(classifier, "score_candidates"):
+        estimator = getattr(classifier, "estimator", classifier)
+    if not hasattr(estimator, "score_candidates"):
+        raise DataTypeError(
+            f"{type(estimator).__name__} cannot score candidates by their patches. Wrap it: "
+            f"AIFTClassifier({type(estimator).__name__}(...)), which takes any classifier with "
+            "predict_proba."
+        )
+    return estimator
+
+
+def _knows_two_classes(estimator: Any) -> bool:
+    # Before the first label, NotFittedError is an AttributeError.
+    return len(getattr(estimator, "classes_seen_", ())) > 1
+
+
+def _pretrained_scores(estimator: Any, X_pool: Any, consistency: dict[str, Any]) -> Floats:
+    predict = getattr(estimator, "pretrained_patch_proba", None)
+    if predict is None:
+        raise ParameterError(
+            "cold_start='pretrained' needs a CNN with a pre-training head, such as "
+            "CNNClassifier('efficientnet_lite0'); use cold_start='typical' or 'random'."
+        )
+    return patch_consistency(predict(X_pool), **consistency)
+
+
+def _embed(estimator: Any, X: Any) -> NDArray[np.float32]:
+    embed = getattr(estimator, "embed", None)
+    if embed is not None:
+        return np.asarray(embed(X), dtype=np.float32)
+    return np.asarray(X, dtype=np.float32).reshape(len(X), -1)
+
+
+def _length(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    return len(X) if shape is None else int(shape[0])
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31)
+    return np.random.default_rng(random_state)
