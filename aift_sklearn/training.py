@@ -210,7 +210,7 @@ def train(
             classes=list(range(network.head.out_features)),
             callbacks=[
                 ("clip", GradientNormClipping(max_grad_norm)),
-                ("schedule", _linear_decay(n_batches)),
+                ("schedule", _warm_up_and_decay(n_batches)),
                 ("last_epoch", last_epoch),
                 ("progress", _ShowProgress(bar)),
             ],
@@ -234,11 +234,18 @@ def train(
     return [{key: float(epoch[key]) for key in keys} for epoch in net.history]
 
 
-def _linear_decay(n_batches: int) -> LRScheduler:
-    """Let the learning rate fall to zero: the last steps average out, however few there are."""
+def _warm_up_and_decay(n_batches: int) -> LRScheduler:
+    """Let the learning rate rise over a fifth of the steps, then fall to zero.
+
+    AdamW knows no gradient scale at first and steps at full length in every weight, which spoils a
+    network that is merely continued; and the last, small steps average out.
+    """
+    rise = max(1.0, n_batches / 5)
     return LRScheduler(
         torch.optim.lr_scheduler.LambdaLR,
-        lr_lambda=lambda step: max(0.0, 1.0 - step / n_batches),
+        lr_lambda=lambda step: max(
+            0.0, min((step + 1) / rise, (n_batches - step) / (n_batches + 1 - rise))
+        ),
         step_every="batch",
     )
 

@@ -1,0 +1,43 @@
+"""Honest evidence: pools with known labels, simulated campaigns, and their reports.
+
+Needs the extra ``study``.
+"""
+
+from ..errors import MissingDependencyError
+
+try:
+    import jinja2 as _jinja2
+    import matplotlib as _matplotlib
+    import pandas as _pandas
+except ImportError as error:
+    raise MissingDependencyError(
+        error.name or "a package", extra="study", purpose="aift_sklearn.study"
+    ) from error
+
+from .datasets import Dataset, load_tissue
+from .figures import plot_learning_curves
+from .metrics import area_under_curve, labels_to_reach, paired_interval, summarise
+from .report import headline, write_report
+from .simulate import evaluate, read_table, simulate, whole_pool, write_table
+from .strategies import STRATEGIES, random_sampling
+
+__all__ = [
+    "STRATEGIES",
+    "Dataset",
+    "area_under_curve",
+    "evaluate",
+    "headline",
+    "labels_to_reach",
+    "load_tissue",
+    "paired_interval",
+    "plot_learning_curves",
+    "random_sampling",
+    "read_table",
+    "simulate",
+    "summarise",
+    "whole_pool",
+    "write_report",
+    "write_table",
+]
+
+del _jinja2, _matplotlib, _pandas

@@ -1,0 +1,160 @@
+"""Whole studies in one call, as the command line offers them: run, print, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ..classifier import AIFTClassifier
+from ..cnn import CNNClassifier
+from ..patches import AffinePatches
+from .datasets import Dataset, load_tissue
+from .metrics import summarise
+from .report import headline, write_report
+from .simulate import simulate, write_table
+
+__all__ = ["DATASETS", "default_classifier", "print_summary", "run_demo", "run_study"]
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"tissue": load_tissue}
+"""Pools with known labels, by the name that the command line takes."""
+
+
+def default_classifier() -> AIFTClassifier:
+    """Build what the studies train: the last blocks of EfficientNet-Lite0, on microscopy views.
+
+    Examples
+    --------
+    >>> default_classifier().estimator.backbone
+    'efficientnet_lite0'
+    """
+    cnn = CNNClassifier(trainable=4, max_epochs=6, class_weight="balanced")
+    return AIFTClassifier(cnn, patches=AffinePatches.for_microscopy(n_patches=8))
+
+
+def run_demo(
+    out: str | Path,
+    *,
+    n_rounds: int = 6,
+    n_instances: int = 15,
+    seeds: Iterable[int] = (0,),
+    verbose: bool = True,
+) -> pd.DataFrame:
+    """Compare AIFT with random asking on the tissue pool and write a report.
+
+    Parameters
+    ----------
+    out : path-like
+        HTML file to write.
+    n_rounds, n_instances, seeds
+        As of `simulate`.
+    verbose : bool, default=True
+        Whether a progress bar is shown.
+
+    Returns
+    -------
+    DataFrame
+        The table of `simulate`.
+    """
+    return _run(
+        load_tissue(),
+        Path(out),
+        {"n_rounds": n_rounds, "n_instances": n_instances, "seeds": list(seeds)},
+        title="AIFT against random asking on stained tissue",
+        verbose=verbose,
+    )
+
+
+def run_study(
+    data: str,
+    out: str | Path,
+    *,
+    strategies: Iterable[str] = ("random", "AIFT"),
+    n_rounds: int = 8,
+    n_instances: int = 20,
+    seeds: Iterable[int] = (0, 1, 2),
+    restart: bool = False,
+    verbose: bool = True,
+) -> pd.DataFrame:
+    """Simulate campaigns on a pool by name; write ``table.jsonl`` and ``report.html``.
+
+    Parameters
+    ----------
+    data : str
+        A name of `DATASETS`.
+    out : path-like
+        Folder, made where it does not exist.
+    strategies, n_rounds, n_instances, seeds, restart
+        As of `simulate`.
+    verbose : bool, default=True
+        Whether a progress bar is shown.
+
+    Returns
+    -------
+    DataFrame
+        The table of `simulate`.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    options = {
+        "strategies": list(strategies),
+        "n_rounds": n_rounds,
+        "n_instances": n_instances,
+        "seeds": list(seeds),
+        "restart": restart,
+    }
+    table = _run(DATASETS[data](), out / "report.html", options, title=None, verbose=verbose)
+    Console().print(f"Table:  {write_table(table, out / 'table.jsonl')}", soft_wrap=True)
+    return table
+
+
+def _run(
+    dataset: Dataset, path: Path, options: dict[str, Any], *, title: str | None, verbose: bool
+) -> pd.DataFrame:
+    console = Console()
+    console.print(dataset, highlight=False)
+    start = time.perf_counter()
+    classifier = default_classifier()
+    table = simulate(dataset, classifier, **options, verbose=int(verbose))
+    seconds = time.perf_counter() - start
+    print_summary(table, console)
+    cnn, patches = classifier.estimator, classifier.patches
+    settings = {**options, "classifier": classifier, "cnn": cnn, "patches": patches}
+    report = write_report(table, dataset, path, title=title, parameters=settings)
+    console.print(f"Took {seconds:.0f} s.")
+    console.print(f"Report: {report}", soft_wrap=True)
+    return table
+
+
+def print_summary(table: pd.DataFrame, console: Console) -> None:
+    """Print the learning curves and what they say.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table of `simulate`.
+    console : rich.console.Console
+        Where to.
+    """
+    curves = table.groupby(["n_labels", "strategy"], sort=False)["auc"].mean().unstack()
+    strategies = list(dict.fromkeys(table["strategy"]))
+    summary = summarise(table)
+    grid = Table(title="ROC AUC on the test set (mean over seeds)", title_justify="left")
+    grid.add_column("labels", justify="right")
+    for name in strategies:
+        grid.add_column(name, justify="right")
+    for n_labels, row in curves.iterrows():
+        cells = ["-" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in strategies]
+        grid.add_row(str(n_labels), *cells)
+    grid.add_section()
+    grid.add_row("area", *(f"{summary.loc[name, 'alc']:.3f}" for name in strategies))
+    if "labels_needed_text" in summary:
+        needed = [str(summary.loc[name, "labels_needed_text"]) for name in strategies]
+        grid.add_row("labels to reach\nrandom's last", *needed)
+    console.print(grid)
+    console.print(headline(table), highlight=False)

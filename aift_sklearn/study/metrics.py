@@ -1,0 +1,399 @@
+"""Numbers from learning curves: area, labels needed, paired intervals. pandas and NumPy only.
+
+Every function takes the tidy table of ``simulate()``, one row per strategy, seed and round, with
+the columns ``strategy``, ``seed``, ``round``, ``n_labels`` (labels known after the round) and one
+column per metric. Rows may come in any order. Strategies of one seed share their first batch and
+their split, so they are compared seed by seed (paired).
+
+A model that has seen a single class gives every candidate the same score. Its ROC AUC is NaN in
+the table and counts as chance, 0.5, here: leaving those rounds out would reward the strategy that
+was slow to find a second class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ParameterError
+
+__all__ = ["area_under_curve", "labels_to_reach", "paired_interval", "shared_level", "summarise"]
+
+Floats = NDArray[np.float64]
+KEYS = ("strategy", "seed", "round", "n_labels")
+CHANCE = {"auc": 0.5}
+
+
+def check_table(table: pd.DataFrame, columns: Sequence[str] = ()) -> None:
+    """Raise ParameterError unless the table holds learning curves and the given columns.
+
+    >>> check_table(pd.DataFrame({"strategy": ["random"], "seed": [0]}))
+    Traceback (most recent call last):
+    ...
+    aift_sklearn.errors.ParameterError: the table lacks the columns ['round', 'n_labels'] ...
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise ParameterError(f"table is a {type(table).__name__}; expected a pandas DataFrame.")
+    missing = [name for name in (*KEYS, *columns) if name not in table.columns]
+    if missing:
+        raise ParameterError(
+            f"the table lacks the columns {missing} and has {[str(c) for c in table.columns]}; "
+            "expected the table of simulate(), one row per strategy, seed and round."
+        )
+    if table.empty:
+        raise ParameterError(
+            "the table has no rows; expected at least one round. Was a filter put on it?"
+        )
+    twice = table.duplicated(["strategy", "seed", "round"])
+    if twice.any():
+        strategy, seed, number = table.loc[twice, ["strategy", "seed", "round"]].iloc[0]
+        raise ParameterError(
+            f"the table has round {number} of strategy {strategy!r}, seed {seed} more than once; "
+            "expected one row each. Tables of several data sets need one report each."
+        )
+    known = table.sort_values("round").groupby(["strategy", "seed"])["n_labels"]
+    if (known.diff() < 0).any():
+        raise ParameterError("n_labels falls between rounds; expected the labels known so far.")
+
+
+def fill_chance(table: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
+    """Sort by strategy (as they appear), seed and round, and put chance for leading NaNs.
+
+    Only the AUC has a chance level. A curve without any number stays NaN: there the metric itself
+    could not be computed.
+
+    >>> table = pd.DataFrame({"strategy": "random", "seed": 0, "round": [1, 0, 2],
+    ...                       "n_labels": [10, 5, 15], "auc": [np.nan, np.nan, 0.8]})
+    >>> fill_chance(table)["auc"].tolist()
+    [0.5, 0.5, 0.8]
+    """
+    check_table(table, [metric])
+    filled = table.assign(_order=pd.factorize(table["strategy"])[0])
+    filled = filled.sort_values(["_order", "seed", "round"], ignore_index=True)
+    filled = filled.drop(columns="_order")
+    filled[metric] = filled[metric].astype(float)
+    if metric in CHANCE:
+        curves = filled.groupby(["strategy", "seed"])[metric]
+        leading = curves.ffill().isna() & curves.transform("count").gt(0)
+        filled.loc[leading, metric] = CHANCE[metric]
+    return filled
+
+
+def _curves(table: pd.DataFrame, metric: str) -> Iterator[tuple[tuple[str, int], Floats, Floats]]:
+    """Yield ((strategy, seed), labels, values), each curve in order of its rounds."""
+    for key, rows in fill_chance(table, metric).groupby(["strategy", "seed"], sort=False):
+        labels = rows["n_labels"].to_numpy(np.float64)
+        yield key, labels, rows[metric].to_numpy(np.float64)  # type: ignore[misc]
+
+
+def _by_strategy_and_seed(values: dict[tuple[str, int], float]) -> pd.DataFrame:
+    strategies = list(dict.fromkeys(strategy for strategy, _ in values))
+    seeds = sorted({seed for _, seed in values})
+    return pd.DataFrame(
+        [[values.get((strategy, seed), np.nan) for seed in seeds] for strategy in strategies],
+        index=pd.Index(strategies, name="strategy"),
+        columns=pd.Index(seeds, name="seed"),
+        dtype=np.float64,
+    )
+
+
+def _area(labels: Floats, values: Floats, low: float, high: float) -> float:
+    if high < low:
+        return float("nan")
+    if high == low:  # one round, or one shared round: the limit of the mean height
+        return float(np.interp(low, labels, values))
+    inside = (labels > low) & (labels < high)
+    x = np.concatenate([[low], labels[inside], [high]])
+    ends = np.interp([low, high], labels, values)
+    y = np.concatenate([ends[:1], values[inside], ends[1:]])
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (high - low))
+
+
+def area_under_curve(table: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
+    """Area under each learning curve, divided by its span of labels (ALC).
+
+    The result is the mean height of the curve, in the metric's own units; larger is better.
+    Within a seed all strategies are measured over the span of labels that they share, because a
+    curve that runs longer would otherwise be favoured.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table of ``simulate()``.
+    metric : str
+        Column to integrate over ``n_labels`` by the trapezoid rule.
+
+    Returns
+    -------
+    DataFrame, strategies × seeds
+        NaN where a strategy was not run with a seed, or where no span is shared.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"strategy": "random", "seed": 0, "round": [0, 1, 2],
+    ...                       "n_labels": [10, 20, 40], "auc": [0.6, 0.8, 0.9]})
+    >>> round(float(area_under_curve(table).loc["random", 0]), 4)  # (7 + 17) / 30
+    0.8
+    """
+    curves = list(_curves(table, metric))
+    low: dict[int, float] = {}
+    high: dict[int, float] = {}
+    for (_, seed), labels, _ in curves:
+        low[seed] = max(low.get(seed, -np.inf), labels[0])
+        high[seed] = min(high.get(seed, np.inf), labels[-1])
+    return _by_strategy_and_seed(
+        {key: _area(labels, values, low[key[1]], high[key[1]]) for key, labels, values in curves}
+    )
+
+
+def labels_to_reach(
+    table: pd.DataFrame, level: float | pd.Series, metric: str = "auc"
+) -> pd.DataFrame:
+    """Labels known after the first round in which the metric reaches a level.
+
+    Nothing is interpolated: labels are asked in whole batches, and no model between two rounds
+    was ever measured. The answer is therefore only as fine as the batch size.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table of ``simulate()``.
+    level : float or Series
+        The level to reach, in the metric's units: one for all seeds, or one per seed (index).
+    metric : str
+        Column to read.
+
+    Returns
+    -------
+    DataFrame, strategies × seeds
+        NaN where the level was never reached (or the strategy was not run with that seed).
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"strategy": "random", "seed": 0, "round": [0, 1, 2],
+    ...                       "n_labels": [10, 20, 40], "auc": [0.6, 0.8, 0.9]})
+    >>> float(labels_to_reach(table, 0.75).loc["random", 0])
+    20.0
+    """
+    needed: dict[tuple[str, int], float] = {}
+    for key, labels, values in _curves(table, metric):
+        target = level.get(key[1], np.nan) if isinstance(level, pd.Series) else level
+        reached = np.flatnonzero(values >= target)
+        needed[key] = float(labels[reached[0]]) if reached.size else float("nan")
+    return _by_strategy_and_seed(needed)
+
+
+def shared_level(
+    table: pd.DataFrame, metric: str = "auc", *, baseline: str = "random"
+) -> pd.Series:
+    """Level per seed at which strategies are compared: where the baseline ended.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table of ``simulate()``.
+    metric : str
+        Column to read.
+    baseline : str
+        Strategy whose last round sets the level. Where it was not run, the level is the highest
+        one that every strategy of the seed reached.
+
+    Returns
+    -------
+    Series, by seed
+        In the metric's units.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"strategy": ["random", "random", "aift", "aift"], "seed": 7,
+    ...                       "round": [0, 1, 0, 1], "n_labels": [10, 20, 10, 20],
+    ...                       "auc": [0.6, 0.8, 0.6, 0.9]})
+    >>> shared_level(table).to_dict()
+    {7: 0.8}
+    """
+    curves = list(_curves(table, metric))
+    last = _by_strategy_and_seed({key: float(values[-1]) for key, _, values in curves})
+    # fmax ignores NaN rounds without the warning that nanmax gives on a curve of NaNs.
+    best = _by_strategy_and_seed({key: float(np.fmax.reduce(v)) for key, _, v in curves})
+    common: pd.Series = best.min()
+    if baseline not in last.index:
+        return common
+    ends: pd.Series = last.T[baseline]
+    return ends.fillna(common)
+
+
+def paired_interval(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    n_resamples: int = 10_000,
+    level: float = 0.95,
+    random_state: int = 0,
+) -> tuple[float, float, float]:
+    """Mean difference of paired values with a percentile bootstrap interval over the pairs.
+
+    With fewer than about ten pairs the interval is too narrow: it can only redraw what it saw.
+
+    Parameters
+    ----------
+    a, b : array-like of shape (n_seeds,)
+        One value per seed, in the same order. The difference is a − b.
+    n_resamples : int
+        Bootstrap samples. More make the ends of the interval less noisy.
+    level : float
+        Confidence in (0, 1). A larger value widens the interval.
+    random_state : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    tuple of float
+        (mean difference, low end, high end). Both ends are NaN for a single pair.
+
+    Raises
+    ------
+    ParameterError
+        If the vectors differ in length, are empty or hold NaN, or level is outside (0, 1).
+
+    Examples
+    --------
+    >>> mean, low, high = paired_interval([0.9, 0.8, 0.85], [0.8, 0.75, 0.7])
+    >>> round(mean, 3), round(low, 3), round(high, 3)
+    (0.1, 0.05, 0.15)
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.ndim != 1 or first.shape != second.shape or first.size == 0:
+        raise ParameterError(
+            f"a has shape {first.shape} and b {second.shape}; expected two vectors of the same "
+            "length, one value per seed, in the same order of seeds."
+        )
+    difference = first - second
+    if not np.isfinite(difference).all():
+        raise ParameterError("a or b holds NaN or infinity; expected a number for every seed.")
+    if not 0 < level < 1 or n_resamples < 1:
+        raise ParameterError(
+            f"level is {level} and n_resamples {n_resamples}; expected a level in (0, 1) such as "
+            "0.95 and at least one resample."
+        )
+    mean = float(difference.mean())
+    if difference.size == 1:
+        return mean, float("nan"), float("nan")
+    rng = np.random.default_rng(random_state)
+    draws = difference[rng.integers(difference.size, size=(n_resamples, difference.size))]
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(draws.mean(axis=1), tails)
+    return mean, float(low), float(high)
+
+
+def _median_needed(needed: Floats) -> float:
+    """Median over seeds, where a seed that never reached the level counts as infinite."""
+    median = float(np.median(np.where(np.isnan(needed), np.inf, needed)))
+    return median if np.isfinite(median) else float("nan")
+
+
+def format_labels(needed: ArrayLike, budget: float) -> str:
+    """Write labels needed per seed (NaN: never) as their median and what the median hides.
+
+    >>> format_labels([64, 64], 120), format_labels([56, 64, 80], 120)
+    ('64', '64 (56–80)')
+    >>> format_labels([np.nan, 64, 56], 120), format_labels([np.nan, 64, np.nan], 120)
+    ('64 (2 of 3 seeds)', '>120 (1 of 3 seeds)')
+    """
+    values = np.atleast_1d(np.asarray(needed, np.float64))
+    reached = values[~np.isnan(values)]
+    median = _median_needed(values)
+    text = f">{budget:g}" if np.isnan(median) else f"{median:g}"
+    if 0 < reached.size < values.size:
+        return f"{text} ({reached.size} of {values.size} seeds)"
+    if reached.size and reached.min() < reached.max():
+        return f"{text} ({reached.min():g}–{reached.max():g})"
+    return text
+
+
+def summarise(
+    table: pd.DataFrame,
+    *,
+    metric: str = "auc",
+    baseline: str = "random",
+    n_resamples: int = 10_000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """One row per strategy: where it ended, its area, the labels it needed, the time it took.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table of ``simulate()``, with ``auc``, ``balanced_accuracy``, ``score_seconds`` and
+        ``train_seconds``.
+    metric : str
+        Column for the area and the labels needed.
+    baseline : str
+        Strategy to compare with; see `shared_level` for tables without it.
+    n_resamples, random_state : int
+        Passed to `paired_interval`.
+
+    Returns
+    -------
+    DataFrame, by strategy
+        ``seeds``; ``n_labels`` (known at the end, the least over seeds); mean and ``_sd`` over
+        seeds (NaN for one) of the final ``auc`` and ``balanced_accuracy`` and of ``alc``;
+        ``alc_difference``, ``alc_low`` and ``alc_high`` against the baseline over shared seeds
+        (95 % interval, NaN for the baseline); ``level`` (mean over seeds), ``labels_needed``
+        (median over seeds to reach the level of each, NaN where half of the seeds never did),
+        ``seeds_reached`` and ``labels_needed_text``; ``score_seconds`` and ``train_seconds``
+        (totals of a run, mean over seeds).
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"strategy": ["random"] * 3 + ["aift"] * 3, "seed": 0,
+    ...     "round": [0, 1, 2] * 2, "n_labels": [10, 20, 30] * 2,
+    ...     "auc": [0.6, 0.7, 0.8, 0.6, 0.8, 0.9], "balanced_accuracy": 0.5,
+    ...     "score_seconds": 1.0, "train_seconds": 2.0})
+    >>> summarise(table)[["n_labels", "alc", "labels_needed_text"]].round(3)
+              n_labels    alc labels_needed_text
+    strategy
+    random          30  0.700                 30
+    aift            30  0.775                 20
+    """
+    check_table(table, ["auc", "balanced_accuracy", "score_seconds", "train_seconds", metric])
+    area = area_under_curve(table, metric)
+    level = shared_level(table, metric, baseline=baseline)
+    needed = labels_to_reach(table, level, metric)
+    runs = fill_chance(table, "auc").groupby(["strategy", "seed"], sort=False)
+    # tail, unlike last, does not hide a NaN of the last round behind an earlier number.
+    final = runs.tail(1).set_index(["strategy", "seed"])
+    seconds = runs[["score_seconds", "train_seconds"]].sum()
+    rows: dict[str, dict[str, object]] = {}
+    for strategy in area.index:
+        ends = final.loc[strategy]
+        of_seeds = needed.loc[strategy, ends.index].to_numpy(np.float64)
+        budget = int(ends["n_labels"].min())
+        row: dict[str, object] = {"seeds": len(ends), "n_labels": budget}
+        for name in ("auc", "balanced_accuracy"):
+            row |= {name: ends[name].mean(), f"{name}_sd": ends[name].std()}
+        row |= {"alc": area.loc[strategy].mean(), "alc_sd": area.loc[strategy].std()}
+        row |= _difference(area, strategy, baseline, n_resamples, random_state)
+        row |= {
+            "level": level[ends.index].mean(),
+            "labels_needed": _median_needed(of_seeds),
+            "seeds_reached": int(np.isfinite(of_seeds).sum()),
+            "labels_needed_text": format_labels(of_seeds, budget),
+        }
+        rows[strategy] = row | seconds.loc[strategy].mean().to_dict()
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+
+
+def _difference(
+    area: pd.DataFrame, strategy: str, baseline: str, n_resamples: int, random_state: int
+) -> dict[str, object]:
+    names = ("alc_difference", "alc_low", "alc_high")
+    both = area.loc[area.index.isin([strategy, baseline])].dropna(axis=1)
+    if len(both) < 2 or both.shape[1] == 0:
+        return dict.fromkeys(names, float("nan"))
+    interval = paired_interval(
+        both.loc[strategy], both.loc[baseline], n_resamples=n_resamples, random_state=random_state
+    )
+    return dict(zip(names, interval, strict=True))

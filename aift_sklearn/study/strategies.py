@@ -1,0 +1,84 @@
+"""Strategies to compare, by name: f(learner, X_pool, n_instances), seeded where they draw."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
+from numpy.typing import NDArray
+
+from ..errors import ParameterError
+from ..query import aift_sampling
+
+__all__ = ["STRATEGIES", "ask", "build_strategy", "random_sampling"]
+
+Strategy = Callable[..., Any]
+
+
+def random_sampling(
+    classifier: Any, X_pool: Any, n_instances: int = 1, *, random_state: Any = None
+) -> NDArray[np.intp]:
+    """Ask for candidates drawn at random: what any strategy has to beat.
+
+    Examples
+    --------
+    >>> random_sampling(None, np.zeros((50, 3)), 4, random_state=0)
+    array([13, 25, 30, 39])
+    """
+    rng = np.random.default_rng(random_state)
+    return np.sort(rng.choice(X_pool.shape[0], n_instances, replace=False))
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "random": random_sampling,
+    "AIFT": aift_sampling,
+    "AIFT entropy": functools.partial(aift_sampling, diversity_weight=0.0),
+    "AIFT diversity": functools.partial(aift_sampling, entropy_weight=0.0),
+    "AIFT mean": functools.partial(aift_sampling, alpha=0.5, reduction="mean"),
+    "least confident": uncertainty_sampling,
+    "margin": margin_sampling,
+    "entropy": entropy_sampling,
+}
+"""Strategies by name: random, AIFT and its parts, and modAL's own on the mean prediction."""
+
+
+def build_strategy(name: str) -> tuple[str, Strategy]:
+    """Find a strategy by its name, in any case.
+
+    Returns
+    -------
+    tuple of (str, callable)
+        The name as it is shown, and the strategy.
+
+    Raises
+    ------
+    ParameterError
+        If there is no strategy of that name.
+
+    Examples
+    --------
+    >>> build_strategy("aift")[0]
+    'AIFT'
+    """
+    by_name: Mapping[str, str] = {known.lower(): known for known in STRATEGIES}
+    if name.lower() not in by_name:
+        raise ParameterError(
+            f"strategy {name!r} is unknown; expected one of {', '.join(map(repr, STRATEGIES))}."
+        )
+    known = by_name[name.lower()]
+    return known, STRATEGIES[known]
+
+
+def ask(
+    strategy: Strategy, learner: Any, X_pool: Any, n_instances: int, random_state: int
+) -> NDArray[np.intp]:
+    """Call a strategy, seeded if it can be, and return the indices alone."""
+    params: dict[str, Any] = {"n_instances": n_instances}
+    if "random_state" in inspect.signature(strategy).parameters:
+        params["random_state"] = random_state
+    result = strategy(learner, X_pool, **params)
+    return np.asarray(result[0] if isinstance(result, tuple) else result)

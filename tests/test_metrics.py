@@ -1,0 +1,244 @@
+"""Numbers from learning curves, against tables worked out by hand and slow loops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import trapezoid
+
+from aift_sklearn.errors import ParameterError
+from aift_sklearn.study.metrics import (
+    area_under_curve,
+    check_table,
+    fill_chance,
+    format_labels,
+    labels_to_reach,
+    paired_interval,
+    shared_level,
+    summarise,
+)
+
+NAN = float("nan")
+
+
+def table_of(curves, labels=(10, 20, 40)):
+    """Tidy table from {(strategy, seed): [auc per round]}."""
+    rows = [
+        {
+            "strategy": strategy, "seed": seed, "round": i, "n_labels": labels[i], "auc": auc,
+            "balanced_accuracy": auc / 2, "score_seconds": 1.0, "train_seconds": 2.0 * i,
+        }
+        for (strategy, seed), values in curves.items()
+        for i, auc in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+TWO = table_of(
+    {
+        ("random", 0): [0.6, 0.7, 0.8],
+        ("random", 1): [0.5, 0.6, 0.7],
+        ("aift", 0): [0.6, 0.8, 0.9],
+        ("aift", 1): [0.5, 0.6, 0.65],
+    }
+)
+
+curves = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+steps = st.lists(st.integers(0, 50), min_size=8, max_size=8)
+
+
+def test_area_by_hand() -> None:
+    area = area_under_curve(TWO)
+    # Means of neighbouring heights times widths 10 and 20, over the span of 30.
+    assert area.loc["random", 0] == pytest.approx((0.65 * 10 + 0.75 * 20) / 30)
+    assert area.loc["aift", 0] == pytest.approx((0.70 * 10 + 0.85 * 20) / 30)
+    assert list(area.index) == ["random", "aift"]
+    assert list(area.columns) == [0, 1]
+    half = area_under_curve(TWO, "balanced_accuracy")
+    pd.testing.assert_frame_equal(half, area / 2)
+
+
+@given(st.floats(0, 1), steps, st.integers(1, 8))
+def test_area_of_a_constant_is_the_constant(height, widths, rounds) -> None:
+    labels = np.cumsum(widths)
+    area = area_under_curve(table_of({("a", 3): [height] * rounds}, labels))
+    assert area.loc["a", 3] == pytest.approx(height, abs=1e-12)
+
+
+@given(curves, steps)
+def test_area_agrees_with_scipy_and_ignores_row_order(values, widths) -> None:
+    labels = np.cumsum(np.array(widths) + 1)
+    table = table_of({("a", 0): values}, labels)
+    used = labels[: len(values)]
+    oracle = trapezoid(values, used) / (used[-1] - used[0]) if len(values) > 1 else values[0]
+    assert area_under_curve(table).iloc[0, 0] == pytest.approx(oracle, abs=1e-12)
+    assert area_under_curve(table[::-1]).iloc[0, 0] == pytest.approx(oracle, abs=1e-12)
+
+
+def test_area_is_taken_over_the_shared_span() -> None:
+    long = table_of({("long", 0): [0.5, 0.7, 0.9, 1.0]}, (10, 20, 30, 100))
+    short = table_of({("short", 0): [0.5, 0.7]}, (10, 25))
+    area = area_under_curve(pd.concat([long, short]))
+    # The long curve is cut at 25, where it is 0.8.
+    assert area.loc["long", 0] == pytest.approx((0.6 * 10 + 0.75 * 5) / 15)
+    assert area.loc["short", 0] == pytest.approx(0.6)
+    apart = pd.concat([long, table_of({("late", 0): [0.5, 0.7]}, (200, 250))])
+    assert area_under_curve(apart).isna().all(axis=None)
+
+
+def test_one_class_counts_as_chance() -> None:
+    table = table_of({("a", 0): [NAN, NAN, 0.9], ("b", 0): [NAN, 0.7, 0.9]})
+    area = area_under_curve(table)
+    assert area.loc["a", 0] == pytest.approx((0.5 * 10 + 0.7 * 20) / 30)
+    assert area.loc["b", 0] == pytest.approx((0.6 * 10 + 0.8 * 20) / 30)
+    assert labels_to_reach(table, 0.6).loc["a", 0] == 40
+    assert math.isnan(table["auc"][0])  # the input is left as it was
+    assert summarise(table, baseline="b").loc["a", "alc_difference"] == pytest.approx(-0.1)
+
+
+def test_chance_never_hides_a_broken_metric() -> None:
+    table = table_of({("a", 0): [NAN, NAN, NAN], ("b", 0): [0.6, NAN, 0.9]})
+    filled = fill_chance(table)
+    assert filled["auc"][:3].isna().all()
+    assert math.isnan(filled["auc"][4])
+    assert area_under_curve(table).isna().all(axis=None)
+    assert fill_chance(table, "balanced_accuracy")["balanced_accuracy"].isna().sum() == 4
+    end = table_of({("a", 0): [0.6, 0.7, NAN]})
+    assert math.isnan(summarise(end).loc["a", "auc"])
+
+
+def test_labels_to_reach_by_hand() -> None:
+    needed = labels_to_reach(TWO, 0.7)
+    assert needed.loc["random"].tolist() == [20, 40]
+    assert needed.loc["aift", 0] == 20
+    assert math.isnan(needed.loc["aift", 1])
+    per_seed = labels_to_reach(TWO, pd.Series({0: 0.8, 1: 0.6}))
+    assert per_seed.loc["random"].tolist() == [40, 20]
+    assert per_seed.loc["aift"].tolist() == [20, 20]
+
+
+@given(curves, st.floats(0, 1), steps)
+def test_labels_to_reach_agrees_with_a_loop(values, level, widths) -> None:
+    labels = np.cumsum(widths)
+    oracle = next((n for n, value in zip(labels, values, strict=False) if value >= level), NAN)
+    found = labels_to_reach(table_of({("a", 0): values}, labels), level).iloc[0, 0]
+    assert found == pytest.approx(oracle, nan_ok=True)
+
+
+def test_missing_runs_stay_missing() -> None:
+    table = TWO[(TWO["strategy"] == "random") | (TWO["seed"] == 0)]
+    assert math.isnan(area_under_curve(table).loc["aift", 1])
+    row = summarise(table).loc["aift"]
+    assert (row["seeds"], row["seeds_reached"], row["labels_needed_text"]) == (1, 1, "20")
+    assert math.isnan(row["alc_low"])
+
+
+def test_shared_level() -> None:
+    assert shared_level(TWO).to_dict() == {0: 0.8, 1: 0.7}
+    # Without a baseline: the best round of the strategy whose best is lowest.
+    assert shared_level(TWO, baseline="none").to_dict() == {0: 0.8, 1: 0.65}
+
+
+def test_paired_interval_against_every_resample() -> None:
+    a, b = np.array([0.9, 0.8, 0.85]), np.array([0.8, 0.75, 0.7])
+    means = [np.mean(draw) for draw in itertools.product(a - b, repeat=3)]
+    mean, low, high = paired_interval(a, b, n_resamples=40_000, level=0.8)
+    assert mean == pytest.approx(0.1)
+    assert low == pytest.approx(np.quantile(means, 0.1), abs=1e-9)
+    assert high == pytest.approx(np.quantile(means, 0.9), abs=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=9))
+def test_paired_interval_is_symmetric_and_repeatable(pairs) -> None:
+    a, b = np.transpose(pairs)
+    mean, low, high = paired_interval(a, b, n_resamples=200)
+    assert paired_interval(b, a, n_resamples=200) == pytest.approx((-mean, -high, -low), abs=1e-12)
+    assert paired_interval(a, b, n_resamples=200) == (mean, low, high)
+    difference = a - b
+    assert difference.min() - 1e-12 <= low <= high <= difference.max() + 1e-12
+
+
+def test_paired_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    hits = 0
+    for _ in range(300):
+        a = rng.normal(0.1, 1, 30)
+        _, low, high = paired_interval(a, np.zeros(30), n_resamples=400)
+        hits += low <= 0.1 <= high
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+def test_one_pair_has_no_interval() -> None:
+    mean, low, high = paired_interval([0.9], [0.7])
+    assert mean == pytest.approx(0.2)
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "says"),
+    [
+        ([1.0, 2.0], [1.0], {}, r"\(2,\) and b \(1,\)"),
+        ([], [], {}, r"shape \(0,\)"),
+        ([1.0, NAN], [1.0, 2.0], {}, "NaN"),
+        ([1.0], [2.0], {"level": 95}, "level is 95"),
+        ([1.0], [2.0], {"n_resamples": 0}, "n_resamples 0"),
+    ],
+)
+def test_paired_interval_refuses(a, b, options, says) -> None:
+    with pytest.raises(ParameterError, match=says):
+        paired_interval(a, b, **options)
+
+
+def test_format_labels() -> None:
+    assert format_labels([NAN], 120) == ">120"
+    assert format_labels([62, 65], 120) == "63.5 (62–65)"
+    # Half of the seeds never got there: the median is not a number of labels.
+    assert format_labels([62, NAN], 120) == ">120 (1 of 2 seeds)"
+
+
+def test_summary_by_hand() -> None:
+    summary = summarise(TWO)
+    aift, random = summary.loc["aift"], summary.loc["random"]
+    assert random["auc"] == pytest.approx(0.75)
+    assert random["auc_sd"] == pytest.approx(math.sqrt(0.005))
+    assert aift["balanced_accuracy"] == pytest.approx(0.775 / 2)
+    # Area differences: 2.5 / 30 for seed 0 and −0.5 / 30 for seed 1.
+    assert aift["alc_difference"] == pytest.approx(1 / 30)
+    assert aift["alc_low"] == pytest.approx(-0.5 / 30)
+    assert aift["alc_high"] == pytest.approx(2.5 / 30)
+    assert math.isnan(random["alc_difference"])
+    assert aift["level"] == pytest.approx(0.75)
+    assert (aift["seeds"], aift["n_labels"], aift["seeds_reached"]) == (2, 40, 1)
+    assert math.isnan(aift["labels_needed"])
+    assert aift["labels_needed_text"] == ">40 (1 of 2 seeds)"
+    assert random["labels_needed"] == 40
+    assert (aift["score_seconds"], aift["train_seconds"]) == (3.0, 6.0)
+
+
+def test_one_seed_has_no_spread() -> None:
+    row = summarise(TWO[TWO["seed"] == 0]).loc["aift"]
+    assert row["alc_difference"] == pytest.approx(2.5 / 30)
+    assert row[["auc_sd", "alc_sd", "alc_low", "alc_high"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ([1, 2], "table is a list"),
+        (TWO.iloc[:0], "no rows"),
+        (TWO.drop(columns=["seed", "auc"]), r"lacks the columns \['seed', 'auc'\] and has \['str"),
+        (pd.concat([TWO, TWO]), "round 0 of strategy 'random', seed 0 more than once"),
+        (TWO.assign(n_labels=-TWO["n_labels"]), "n_labels falls"),
+    ],
+)
+def test_a_bad_table_is_refused(table, says) -> None:
+    with pytest.raises(ParameterError, match=says):
+        check_table(table, ["auc"])

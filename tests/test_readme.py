@@ -1,0 +1,63 @@
+"""The README's code runs, and its claims about the project hold."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_blobs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def lines_of(block):
+    return [line for line in block.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def test_the_examples_are_as_short_as_promised():
+    assert len(BLOCKS) == 2
+    assert len(lines_of(BLOCKS[0])) <= 15
+    assert len(lines_of(BLOCKS[1])) <= 10
+
+
+def test_the_active_learning_example_runs():
+    images, _ = make_blobs(60, size=32)
+    X_test, _ = make_blobs(20, seed=1, size=32)
+    asked = []
+
+    def expert(images):
+        asked.append(len(images))
+        bright = images.reshape(len(images), -1).max(axis=1) > 130
+        return np.where(bright, "malignant", "benign")
+
+    names = {"X_pool": images, "X_test": X_test, "ask_expert": expert}
+    exec(BLOCKS[0].replace("range(5)", "range(2)"), names)
+    assert sum(asked) == 40
+    assert len(names["X_pool"]) == 20
+    assert names["proba"].shape == (20, 2)
+
+
+def test_the_pipeline_example_runs():
+    X, y = make_blobs(40, size=32)
+    names = {"X": X, "y": y, "groups": np.arange(40) // 4}
+    exec(BLOCKS[1], names)
+    assert len(names["accuracy"]) == 3
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)#]+)\)", README))
+def test_links_lead_somewhere(path):
+    assert (ROOT / path).exists()
+
+
+def test_the_two_commands_exist():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_modal_is_called_by_the_name_that_installs_it():
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text("utf-8")):
+        assert not re.search("pip install modal(?!-python)", text.lower())
+    assert "modAL-python" in README

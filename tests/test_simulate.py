@@ -1,0 +1,205 @@
+"""Simulated campaigns: pairing, the tidy table, evaluation against hand computation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from aift_sklearn import AffinePatches, AIFTClassifier, aift_sampling
+from aift_sklearn.errors import DataError, LabelError, ParameterError
+from aift_sklearn.study import (
+    Dataset,
+    evaluate,
+    read_table,
+    simulate,
+    strategies,
+    whole_pool,
+    write_table,
+)
+
+
+class Pixels(LogisticRegression):
+    """A fast classifier of images: it flattens them."""
+
+    def fit(self, X, y):
+        return super().fit(X.reshape(len(X), -1), y)
+
+    def predict_proba(self, X):
+        return super().predict_proba(X.reshape(len(X), -1))
+
+
+@pytest.fixture
+def dataset():
+    X, y = make_blobs(60)
+    X_test, y_test = make_blobs(40, seed=1)
+    return Dataset("blobs", X, y, X_test, y_test, None, None, "Drawn.", "here", "CC0")
+
+
+@pytest.fixture
+def classifier():
+    return AIFTClassifier(Pixels(C=0.01), patches=AffinePatches(3, size=8))
+
+
+def test_one_row_per_strategy_seed_and_round(dataset, classifier):
+    rows = []
+    table = simulate(
+        dataset, classifier, n_rounds=3, n_instances=6, seeds=[0, 4], on_round=rows.append
+    )
+    assert table[["strategy", "seed", "round"]].to_numpy().tolist() == [
+        [name, seed, number]
+        for seed in (0, 4)
+        for name in ("random", "AIFT")
+        for number in range(3)
+    ]
+    assert [row["n_labels"] for row in rows] == table["n_labels"].tolist() == [6, 12, 18] * 4
+    assert (table["n_disc"] + table["n_empty"] == table["n_labels"]).all()
+    assert (table[["score_seconds", "train_seconds"]] >= 0).all(axis=None)
+    for _, campaign in table.groupby(["strategy", "seed"]):
+        asked = np.concatenate(campaign["asked"].to_list())
+        assert len(set(asked)) == 18
+        for (_, row), known in zip(campaign.iterrows(), (6, 12, 18), strict=True):
+            assert row["n_disc"] == (dataset.y[asked[:known]] == "disc").sum()
+
+
+def test_strategies_of_a_seed_share_the_first_batch_only(dataset, classifier):
+    table = simulate(dataset, classifier, n_rounds=2, n_instances=6, seeds=[0, 1])
+    first = table[table["round"] == 0].groupby("seed")
+    assert (first["asked"].agg(lambda a: len(set(map(tuple, a)))) == 1).all()
+    assert (first["auc"].nunique() == 1).all()
+    second = table[table["round"] == 1].groupby("seed")
+    assert (second["asked"].agg(lambda a: len(set(map(tuple, a)))) == 2).all()
+
+
+def test_the_same_seed_gives_the_same_table(dataset, classifier):
+    seconds = ["score_seconds", "train_seconds"]
+    runs = [
+        simulate(dataset, classifier, n_rounds=3, n_instances=5, seeds=[3]).drop(columns=seconds)
+        for _ in range(2)
+    ]
+    pd.testing.assert_frame_equal(*runs)
+    alone = simulate(dataset, classifier, ["AIFT"], n_rounds=3, n_instances=5, seeds=[3])
+    aift = runs[0][runs[0]["strategy"] == "AIFT"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.drop(columns=seconds), aift)
+
+
+def test_asks_what_the_strategy_asks(dataset, classifier):
+    table = simulate(dataset, classifier, ["AIFT"], n_rounds=2, n_instances=7)
+    first, second = table["asked"]
+    model = AIFTClassifier(
+        Pixels(C=0.01),
+        patches=AffinePatches(3, size=8),
+        classes=["disc", "empty"],
+        random_state=0,
+    ).fit(dataset.X[first], dataset.y[first])
+    left = np.setdiff1d(np.arange(60), first)
+    scores = model.score_candidates(dataset.X[left])
+    assert second == left[np.argsort(-scores, kind="stable")[:7]].tolist()
+    measured = table["auc"].iloc[0]
+    proba = model.predict_proba(dataset.X_test)[:, 1]
+    assert measured == pytest.approx(roc_auc_score(dataset.y_test == "empty", proba))
+
+
+def test_restart_fits_anew_on_everything(dataset):
+    calls = []
+
+    class Spy(AIFTClassifier):
+        def fit(self, X, y):
+            calls.append(("fit", len(X)))
+            return super().fit(X, y)
+
+        def partial_fit(self, X, y, classes=None):
+            calls.append(("partial_fit", len(X)))
+            return super().partial_fit(X, y, classes)
+
+    spy = Spy(Pixels(), patches=AffinePatches(2, size=8))
+    simulate(dataset, spy, ["random"], n_rounds=3, n_instances=8, restart=True)
+    assert [call for call in calls if call[0] == "fit"] == [("fit", 8), ("fit", 16), ("fit", 24)]
+    calls.clear()
+    simulate(dataset, spy, ["random"], n_rounds=3, n_instances=8)
+    assert calls == [("partial_fit", 8)] * 3
+
+
+def test_one_class_has_no_auc_and_three_have_the_macro_average(dataset, classifier):
+    empty = dataset.y == "empty"
+    one = AIFTClassifier(Pixels(), classes=["disc", "empty"], patches=AffinePatches(2, size=8))
+    one.fit(dataset.X[empty], dataset.y[empty])
+    measured = evaluate(one, dataset)
+    assert np.isnan(measured["auc"])
+    assert measured["balanced_accuracy"] == 0.5
+
+    rng = np.random.default_rng(0)
+    labels = np.array(["a", "b", "c"])[rng.integers(0, 3, 40)]
+    three = Dataset("3", dataset.X, dataset.y, dataset.X_test, labels, None, None, "", "", "")
+    model = AIFTClassifier(Pixels(), patches=AffinePatches(2, size=8))
+    model.fit(dataset.X, np.array(["a", "b", "c"])[rng.integers(0, 3, 60)])
+    proba = model.predict_proba(dataset.X_test)
+    expected = np.mean([roc_auc_score(labels == c, proba[:, k]) for k, c in enumerate("abc")])
+    assert evaluate(model, three)["auc"] == pytest.approx(expected)
+
+
+def test_whole_pool_is_the_model_with_every_label(dataset, classifier):
+    reference = whole_pool(dataset, classifier, seed=0)
+    fitted = classifier.set_params(random_state=0).fit(dataset.X, dataset.y)
+    assert reference == evaluate(fitted, dataset)
+
+
+def test_own_strategies_and_modals(dataset, classifier):
+    def first(learner, X_pool, n_instances=1):
+        return np.arange(n_instances)
+
+    table = simulate(
+        dataset,
+        classifier,
+        {"first": first, "margin": strategies.STRATEGIES["margin"]},
+        n_rounds=2,
+        n_instances=4,
+        first_batch=first,
+    )
+    assert table.query("strategy == 'first'")["asked"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize("name", strategies.STRATEGIES)
+def test_every_strategy_by_name_asks_for_b_distinct_candidates(dataset, classifier, name):
+    classifier.fit(dataset.X[:20], dataset.y[:20])
+    shown, strategy = strategies.build_strategy(name.upper())
+    assert shown == name
+    asked = strategies.ask(strategy, classifier, dataset.X[20:], 5, random_state=0)
+    assert len(set(asked.tolist())) == 5
+
+
+def test_tables_survive_being_written(dataset, classifier, tmp_path):
+    table = simulate(dataset, classifier, n_rounds=2, n_instances=5)
+    table["auc"] -= 1e-3  # perfect scores would come back as integers
+    again = read_table(write_table(table, tmp_path / "table.jsonl"))
+    pd.testing.assert_frame_equal(table, again, check_exact=False, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"n_rounds": 0}, ParameterError, "n_rounds=0"),
+        ({"n_instances": 2.5}, ParameterError, "n_instances=2.5"),
+        ({"n_rounds": 13}, DataError, "65 labels of a pool of 60"),
+        ({"seeds": []}, ParameterError, "no seeds"),
+        ({"seeds": [-1]}, ParameterError, "seeds=-1"),
+        ({"strategies": ["magic"]}, ParameterError, "'magic' is unknown; expected one of 'random'"),
+    ],
+)
+def test_bad_parameters_are_refused(dataset, classifier, params, error, message):
+    with pytest.raises(error, match=message):
+        simulate(dataset, classifier, **({"n_instances": 5} | params))
+
+
+def test_a_class_named_labels_is_refused(dataset, classifier):
+    y = np.where(dataset.y == "disc", "labels", "empty")
+    odd = Dataset("odd", dataset.X, y, dataset.X_test, y[:40], None, None, "", "", "")
+    with pytest.raises(LabelError, match="n_labels"):
+        simulate(odd, classifier, n_instances=5)
+
+
+def test_default_strategies_include_ours():
+    assert strategies.build_strategy("AIFT")[1] is aift_sampling
+    assert strategies.build_strategy("random")[1] is strategies.random_sampling
