@@ -6,7 +6,7 @@ One seam joins it to the model: ``predict_proba``. What the estimator can do bey
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,28 +16,23 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from ._candidates import CandidateInput, embedder, seeded, whole, with_columns
 from ._checks import (
-    check_images,
     check_int,
     check_known_labels,
-    check_labels,
     check_option,
     image_shape,
 )
-from .errors import DataError, LabelError, ParameterError
+from .errors import LabelError, ParameterError
 from .patches import AffinePatches, JitterPatches
-from .progress import track
 from .scores import patch_consistency
 
 __all__ = ["AIFTClassifier", "Memory"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-
-# Bytes of float32 patches that are alive at once while a pool is read.
-_CHUNK_BYTES = 2**26
 
 
 class Memory(NamedTuple):
@@ -47,22 +42,15 @@ class Memory(NamedTuple):
     y: Array
 
 
-def _embedder(estimator: Any) -> Callable[[Array], Array] | None:
-    """Find the embedding of an estimator, or of the first step of a pipeline."""
-    steps = getattr(estimator, "steps", None)
-    embed = getattr(steps[0][1] if steps else estimator, "embed", None)
-    return embed if callable(embed) else None
-
-
 def _can_embed(self: AIFTClassifier) -> bool:
-    return self.estimator is None or _embedder(self.estimator) is not None
+    return self.estimator is None or embedder(self.estimator) is not None
 
 
 def _can_predict_pretrained(self: AIFTClassifier) -> bool:
     return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
 
 
-class AIFTClassifier(ClassifierMixin, BaseEstimator):
+class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
     """Classify candidates through their patches, and keep learning as labels come in.
 
     Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
@@ -173,17 +161,15 @@ class AIFTClassifier(ClassifierMixin, BaseEstimator):
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
         """
-        continuing = self.warm_start and hasattr(self, "estimator_")
-        X, y = self._check_training(X, y, reset=not continuing)
-        if continuing:
-            check_known_labels(y, self.classes_)
-            self.estimator_ = self._continue(X, y, X, y)
-        else:
-            known = np.unique(y) if self.classes is None else np.unique(self.classes)
-            check_known_labels(y, known)
-            self._start(X, known)
-            self.estimator_ = self._train_anew(X, y)
-        self.memory_ = Memory(X, y)
+        with self._unchanged_on_error():
+            continuing = self.warm_start and hasattr(self, "estimator_")
+            X, y = self._check_training(X, y, reset=not continuing)
+            if continuing:
+                check_known_labels(y, self.classes_)
+                self.estimator_ = self._continue(X, y, X, y)
+            else:
+                self._start(X, y, self.classes)
+            self.memory_ = Memory(X, y)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
@@ -214,39 +200,45 @@ class AIFTClassifier(ClassifierMixin, BaseEstimator):
             If training diverges; the classifier is then as it was before the call.
         """
         check_option("replay", self.replay, ("hard", "all", "none"))
-        first = not hasattr(self, "estimator_")
-        X, y = self._check_training(X, y, reset=first)
-        if first:
-            given = self.classes if classes is None else classes
-            known = np.unique(y if given is None else given)
-            check_known_labels(y, known)
-            self._start(X, known)
-            self.estimator_ = self._train_anew(X, y)
-            self.memory_ = Memory(X, y)
-            return self
+        with self._unchanged_on_error():
+            first = not hasattr(self, "estimator_")
+            X, y = self._check_training(X, y, reset=first)
+            if first:
+                self._start(X, y, self.classes if classes is None else classes)
+                self.memory_ = Memory(X, y)
+            else:
+                self._check_same_classes(classes)
+                check_known_labels(y, self.classes_)
+                self._learn_more(X, y)
+        return self
+
+    def _learn_more(self, X: Array, y: Array) -> None:
+        # Found by the model as it is, before anything changes.
+        replayed = self._replayed()
+        old = self.memory_
+        seen = Memory(np.concatenate([old.X, X]), np.concatenate([old.y, y]))
+        self.estimator_ = self._continue(
+            np.concatenate([old.X[replayed], X]), np.concatenate([old.y[replayed], y]), *seen
+        )
+        self.memory_ = seen
+
+    def _check_same_classes(self, classes: Any) -> None:
         if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise LabelError(
                 f"classes={np.unique(classes).tolist()} differ from those fixed by the first call, "
                 f"{self.classes_.tolist()}; leave classes out, or fit anew."
             )
-        check_known_labels(y, self.classes_)
-        seen = Memory(np.concatenate([self.memory_.X, X]), np.concatenate([self.memory_.y, y]))
-        replayed = self._replayed()
-        self.estimator_ = self._continue(
-            np.concatenate([self.memory_.X[replayed], X]),
-            np.concatenate([self.memory_.y[replayed], y]),
-            *seen,
-        )
-        self.memory_ = seen
-        return self
 
-    def _start(self, X: Array, classes: Array) -> None:
-        """Fix classes, patches and seeds: what stays the same from round to round."""
+    def _start(self, X: Array, y: Array, classes: Any) -> None:
+        """Fix what stays the same from round to round, and train on the first labels."""
         check_int("training_patches", self.training_patches, minimum=1)
+        known = np.unique(y if classes is None else classes)
+        check_known_labels(y, known)
         rng = check_random_state(self.random_state)
         self.patches_ = self._fit_patches(X, rng)
-        self.classes_ = classes
+        self.classes_ = known
         self._seed = int(rng.randint(2**31 - 1))
+        self.estimator_ = self._train_anew(X, y)
 
     def _fit_patches(self, X: Any, rng: np.random.RandomState) -> Any:
         if len(X.shape) == 5:
@@ -258,11 +250,11 @@ class AIFTClassifier(ClassifierMixin, BaseEstimator):
             return None
         if self.patches is None:
             return (JitterPatches() if len(X.shape) == 2 else AffinePatches()).fit(X)
-        return _seeded(clone(self.patches), rng).fit(X)
+        return seeded(clone(self.patches), rng).fit(X)
 
     def _new_estimator(self, n_dims: int) -> Any:
         """Clone the estimator, seeded, and let it draw its own training views if it can."""
-        estimator = _seeded(self._template(n_dims), check_random_state(self._seed))
+        estimator = seeded(self._template(n_dims), check_random_state(self._seed))
         params = estimator.get_params(deep=False)
         if params.get("augmentation", "unknown") is None and hasattr(self.patches_, "sample"):
             estimator.set_params(
@@ -348,7 +340,7 @@ class AIFTClassifier(ClassifierMixin, BaseEstimator):
         X = self._check_pool(X)
 
         def predict(patches: Array) -> Array:
-            return _with_columns(
+            return with_columns(
                 self.estimator_.predict_proba(patches), self.estimator_.classes_, self.classes_
             )
 
@@ -420,10 +412,10 @@ class AIFTClassifier(ClassifierMixin, BaseEstimator):
             One embedding per candidate.
         """
         X, patches, estimator = self._before_or_after_fit(X)
-        embed = _embedder(estimator)
+        embed = embedder(estimator)
         if embed is None:
             return np.asarray(X, dtype=np.float32)
-        parts = [embed(_whole(part, patches)) for part in self._parts(X, 1, "embedding")]
+        parts = [embed(whole(part, patches)) for part in self._parts(X, 1, "embedding")]
         return np.concatenate(parts)
 
     @available_if(_can_predict_pretrained)
@@ -468,80 +460,3 @@ class AIFTClassifier(ClassifierMixin, BaseEstimator):
             proba = predict(views.reshape(-1, *views.shape[2:]))
             parts.append(np.asarray(proba, np.float32).reshape(*views.shape[:2], -1))
         return np.concatenate(parts)
-
-    def _parts(self, X: Any, n_patches: int, what: str) -> Iterator[Array]:
-        """Read the pool slice by slice, each checked."""
-        n_bytes = 4 * n_patches * int(np.prod(X.shape[1:]))
-        step = max(1, _CHUNK_BYTES // max(1, n_bytes))
-        starts = range(0, X.shape[0], step)
-        for start in track(starts, what, enabled=bool(self.verbose)):
-            part = X[start : start + step]
-            yield part if len(X.shape) == 2 else check_images(part, ndim=len(X.shape))
-
-    # --- checking -----------------------------------------------------------------------------
-
-    def _check_training(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
-        shape = image_shape(X)
-        if shape is None:
-            if not reset:
-                self._check_kind(2)
-            X, y = validate_data(self, X, y, dtype=np.float64, reset=reset)
-        else:
-            X = check_images(X, ndim=len(shape))
-            if reset:
-                self.n_features_in_ = int(shape[-3])
-            self._check_shape(shape)
-        if reset:
-            self._n_dims = X.ndim
-        return X, check_labels(y, X)
-
-    def _check_pool(self, X: Any) -> Any:
-        """Check what can be checked without reading the pool."""
-        shape = image_shape(X)
-        self._check_kind(2 if shape is None else len(shape))
-        if shape is None:
-            return validate_data(self, X, dtype=np.float64, reset=False)
-        self._check_shape(shape)
-        return X if hasattr(X, "shape") else np.asarray(X)
-
-    def _check_kind(self, n_dims: int) -> None:
-        kinds = {2: "features (n, f)", 4: "images (n, C, H, W)", 5: "patches (n, m, C, h, w)"}
-        if n_dims != self._n_dims:
-            raise DataError(
-                f"X holds {kinds[n_dims]}, but the classifier was fitted on {kinds[self._n_dims]}."
-            )
-
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
-        if shape[0] == 0:
-            raise DataError(f"X has shape {shape}; expected at least one candidate.")
-        if hasattr(self, "estimator_") and shape[-3] != self.n_features_in_:
-            raise DataError(
-                f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
-                f"{self.n_features_in_}."
-            )
-
-
-def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
-    """Give a random state to the estimator and its parts where they have none."""
-    for name, value in sorted(estimator.get_params(deep=True).items()):
-        if value is None and (name == "random_state" or name.endswith("__random_state")):
-            estimator.set_params(**{name: int(rng.randint(2**31 - 1))})
-    return estimator
-
-
-def _with_columns(proba: Array, present: Array, classes: Array) -> Array:
-    """Give every known class a column, 0 for those that the estimator has not seen."""
-    if np.array_equal(present, classes):
-        return np.asarray(proba)
-    full = np.zeros((len(proba), len(classes)), dtype=np.float32)
-    full[:, np.searchsorted(classes, present)] = proba
-    return full
-
-
-def _whole(X: Array, patches: Any) -> Array:
-    if patches is None:
-        return X[:, 0]
-    if X.ndim == 2:
-        return X
-    whole = getattr(patches, "whole", None)
-    return np.asarray(patches.transform(X)[:, 0] if whole is None else whole(X))

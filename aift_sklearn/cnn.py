@@ -7,24 +7,22 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from ._checks import (
-    check_images,
     check_int,
     check_known_labels,
     check_labels,
     check_number,
     check_option,
-    image_shape,
 )
-from .backbones import Backbone, build_backbone
-from .errors import DataError, ModelNotFittedError, ParameterError
-from .training import Network, infer, seeded, train
+from ._embedding import EmbeddingMixin, pick_device
+from .errors import ModelNotFittedError, ParameterError
+from .features import CNNFeatures
+from .training import Network, seeded, train
 
 __all__ = ["CNNClassifier", "CNNFeatures"]
 
@@ -34,64 +32,11 @@ Array = NDArray[Any]
 _BATCH_NORM_MIN = 16
 
 
-def _pick_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:  # torch raises a different type for each way a device can fail
-        raise ParameterError(f"device={device!r} cannot be used: {error}") from error
-    return device
-
-
-class _Embedding:
-    """What a classifier and a transformer around one backbone share."""
-
-    backbone: Any
-    pretrained: bool
-    device: str
-    batch_size: int
-
-    def _check_X(self, X: Any, *, reset: bool = False) -> Array:
-        """Images (n, C, h, w) as uint8 or float32, or features (n, f) as float32."""
-        shape = image_shape(X)
-        if shape is None and not isinstance(self.backbone, str):
-            return np.asarray(validate_data(self, X, dtype=np.float32, reset=reset))
-        X = check_images(X)
-        if len(X) == 0:
-            raise DataError(f"X has shape {X.shape}; expected at least one image.")
-        if reset:
-            self.n_features_in_ = X.shape[1]
-        elif X.shape[1] != getattr(self, "n_features_in_", X.shape[1]):
-            raise DataError(
-                f"X has shape {X.shape}, that is {X.shape[1]} channels; "
-                f"{type(self).__name__} was fitted on {self.n_features_in_}."
-            )
-        return X
-
-    def _build_backbone(self, X: Array) -> Backbone:
-        backbone = build_backbone(self.backbone, pretrained=self.pretrained)
-        if X.ndim == 4:
-            backbone.check_channels(X.shape[1])
-        device = _pick_device(self.device)
-        backbone.to(device).eval().measure(torch.from_numpy(X[:1]).to(device))
-        # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
-        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return backbone
-
-    def _infer(self, module: torch.nn.Module, X: Array) -> NDArray[np.float32]:
-        device = _pick_device(self.device)
-        check_int("batch_size", self.batch_size, minimum=1)
-        # A CPU is fastest while a batch stays in its caches, a GPU when it is kept busy.
-        batch_size = self.batch_size if device == "cpu" else max(256, self.batch_size)
-        return infer(module.eval(), X, batch_size=batch_size, device=device)
-
-
 def _has_pretrained_head(self: CNNClassifier) -> bool:
     return self.pretrained and isinstance(self.backbone, str)
 
 
-class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
+class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
     """Fine-tune a pre-trained CNN to classify images.
 
     ``fit`` starts from the pre-trained weights, `partial_fit` continues from the present ones.
@@ -109,9 +54,12 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
     trainable : {"all", "head"} or int, default="all"
         What is trained: everything, the new head alone, or the head and that many of the last
         blocks. Less trains faster and needs fewer labels; more can learn what ImageNet lacks.
-    lr : float, default=3e-4
-        Learning rate of the backbone at the start of a call; it falls linearly to zero. A larger
-        value learns faster and forgets more. With 0 nothing changes.
+    lr : float, default=5e-4
+        Largest learning rate of the backbone; in each call it rises to that and falls to zero. A
+        larger value learns faster and forgets more. With 0 nothing changes.
+    continued_lr_factor : float, default=0.5
+        Learning rates of a `partial_fit` that continues, as multiples of those of the first call.
+        A network that is already fine-tuned needs smaller steps.
     head_lr_factor : float, default=10
         Learning rate of the new head, as a multiple of ``lr``.
     max_epochs : int, default=10
@@ -172,7 +120,8 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
         *,
         pretrained: bool = True,
         trainable: str | int = "all",
-        lr: float = 3e-4,
+        lr: float = 5e-4,
+        continued_lr_factor: float = 0.5,
         head_lr_factor: float = 10.0,
         max_epochs: int = 10,
         batch_size: int = 32,
@@ -189,6 +138,7 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
         self.pretrained = pretrained
         self.trainable = trainable
         self.lr = lr
+        self.continued_lr_factor = continued_lr_factor
         self.head_lr_factor = head_lr_factor
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -265,7 +215,7 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
         check_known_labels(y, classes)
         # Kept: a later partial_fit draws on, it does not repeat.
         self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        device = _pick_device(self.device)
+        device = pick_device(self.device)
         with seeded(int(self._rng.integers(2**31)), device):
             backbone = self._build_backbone(X)
             network = Network(backbone, len(classes)).to(device)
@@ -287,6 +237,7 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
         network.backbone.freeze_all_but_last(self._n_blocks())
         views = check_int("augmentation_views", self.augmentation_views, minimum=1)
         batch_size = check_int("batch_size", self.batch_size, minimum=1)
+        factor = check_number("continued_lr_factor", self.continued_lr_factor, low=0)
         small = min(batch_size, len(X) * views) < _BATCH_NORM_MIN
         network.freeze_batch_norm = self.pretrained or not first or small
         return train(
@@ -294,7 +245,7 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
             X,
             np.searchsorted(classes, y).astype(np.int64),
             seed=int(self._rng.integers(2**31)),
-            lr=check_number("lr", self.lr, low=0),
+            lr=check_number("lr", self.lr, low=0) * (1.0 if first else factor),
             head_lr_factor=check_number("head_lr_factor", self.head_lr_factor, low=0),
             max_epochs=check_int("max_epochs", self.max_epochs, minimum=1),
             batch_size=batch_size,
@@ -303,7 +254,7 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
             class_weight=weight,
             augmentation=self.augmentation,
             views=views,
-            device=_pick_device(self.device),
+            device=pick_device(self.device),
             verbose=self.verbose,
         )
 
@@ -411,108 +362,6 @@ class CNNClassifier(_Embedding, ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = not isinstance(self.backbone, str)
         tags.input_tags.three_d_array = False
-        return tags
-
-
-class CNNFeatures(_Embedding, TransformerMixin, BaseEstimator):
-    """Embed images with a pre-trained CNN, as the first step of a pipeline.
-
-    Parameters
-    ----------
-    backbone : str, nn.Module or callable, default="efficientnet_lite0"
-        As of `CNNClassifier`.
-    pretrained : bool, default=True
-        As of `CNNClassifier`; with False the embedding is a random one.
-    batch_size : int, default=32
-        Images embedded at once.
-    device : str, default="auto"
-        "auto" is "cuda" where there is one, else "cpu".
-
-    Attributes
-    ----------
-    module_ : Backbone
-        The network.
-    n_features_in_ : int
-        Channels C of the images.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.pipeline import make_pipeline
-    >>> X = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
-    >>> pipeline = make_pipeline(CNNFeatures(), LogisticRegression()).fit(X, [0, 1] * 4)
-    >>> pipeline[:-1].transform(X).shape
-    (8, 1280)
-    """
-
-    def __init__(
-        self,
-        backbone: Any = "efficientnet_lite0",
-        *,
-        pretrained: bool = True,
-        batch_size: int = 32,
-        device: str = "auto",
-    ) -> None:
-        self.backbone = backbone
-        self.pretrained = pretrained
-        self.batch_size = batch_size
-        self.device = device
-
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Build the network; nothing is trained.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, h, w)
-            Images; only their channels are used.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        CNNFeatures
-            Itself.
-        """
-        X = self._check_X(X, reset=True)
-        with seeded(0, "cpu"):
-            self.module_ = self._build_backbone(X)
-        return self
-
-    def transform(self, X: Any) -> NDArray[np.float32]:
-        """Embed images; a pre-trained network needs no `fit` before.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, h, w)
-            Images, uint8 in [0, 255] or float in [0, 1].
-
-        Returns
-        -------
-        ndarray of shape (n, E), float32
-            Embeddings.
-
-        Raises
-        ------
-        NotFittedError
-            If the backbone is neither pre-trained nor fitted.
-        """
-        X = self._check_X(X)
-        if hasattr(self, "module_"):
-            return self._infer(self.module_, X)
-        if not self.pretrained:
-            raise ModelNotFittedError("CNNFeatures without pre-training: call fit first.")
-        return self._infer(self._build_backbone(X), X)
-
-    embed = transform
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "module_") or self.pretrained
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = not self.pretrained
-        tags.input_tags.two_d_array = not isinstance(self.backbone, str)
         return tags
 
 

@@ -1,0 +1,128 @@
+"""What AIFTClassifier is given: candidates checked at the door, pools read in parts.
+
+Candidates are images (n, C, H, W), patches that were cut already (n, m, C, h, w), or feature
+vectors (n, f).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from ._checks import check_images, check_labels, image_shape
+from .errors import DataError
+from .progress import track
+
+__all__ = ["CandidateInput", "embedder", "seeded", "whole", "with_columns"]
+
+Array = NDArray[Any]
+
+# Bytes of float32 patches that are alive at once while a pool is read.
+_CHUNK_BYTES = 2**26
+
+
+class CandidateInput:
+    """Check candidates against those of the first call, and read pools slice by slice."""
+
+    verbose: int
+    n_features_in_: int
+    _n_dims: int
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Let a call that fails leave the estimator as it was."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _check_training(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        shape = image_shape(X)
+        if not reset:
+            self._check_kind(2 if shape is None else len(shape))
+        if shape is None:
+            X, y = validate_data(self, X, y, dtype=np.float64, reset=reset)
+        else:
+            X = check_images(X, ndim=len(shape))
+            if reset:
+                self.n_features_in_ = int(shape[-3])
+            self._check_shape(shape)
+        if reset:
+            self._n_dims = X.ndim
+        return X, check_labels(y, X)
+
+    def _check_pool(self, X: Any) -> Any:
+        """Check what can be checked without reading the pool."""
+        shape = image_shape(X)
+        self._check_kind(2 if shape is None else len(shape))
+        if shape is None:
+            return validate_data(self, X, dtype=np.float64, reset=False)
+        self._check_shape(shape)
+        return X if hasattr(X, "shape") else np.asarray(X)
+
+    def _check_kind(self, n_dims: int) -> None:
+        kinds = {2: "features (n, f)", 4: "images (n, C, H, W)", 5: "patches (n, m, C, h, w)"}
+        if n_dims != self._n_dims:
+            raise DataError(
+                f"X holds {kinds[n_dims]}, but the classifier was fitted on {kinds[self._n_dims]}."
+            )
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if shape[0] == 0:
+            raise DataError(f"X has shape {shape}; expected at least one candidate.")
+        if hasattr(self, "estimator_") and shape[-3] != self.n_features_in_:
+            raise DataError(
+                f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
+                f"{self.n_features_in_}."
+            )
+
+    def _parts(self, X: Any, n_patches: int, what: str) -> Iterator[Array]:
+        """Read the pool slice by slice, each checked."""
+        n_bytes = 4 * n_patches * int(np.prod(X.shape[1:]))
+        step = max(1, _CHUNK_BYTES // max(1, n_bytes))
+        starts = range(0, X.shape[0], step)
+        for start in track(starts, what, enabled=bool(self.verbose)):
+            part = X[start : start + step]
+            yield part if len(X.shape) == 2 else check_images(part, ndim=len(X.shape))
+
+
+def embedder(estimator: Any) -> Callable[[Array], Array] | None:
+    """Find the embedding of an estimator, or of the first step of a pipeline."""
+    steps = getattr(estimator, "steps", None)
+    embed = getattr(steps[0][1] if steps else estimator, "embed", None)
+    return embed if callable(embed) else None
+
+
+def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
+    """Give a random state to the estimator and its parts where they have none."""
+    for name, value in sorted(estimator.get_params(deep=True).items()):
+        if value is None and (name == "random_state" or name.endswith("__random_state")):
+            estimator.set_params(**{name: int(rng.randint(2**31 - 1))})
+    return estimator
+
+
+def with_columns(proba: Array, present: Array, classes: Array) -> Array:
+    """Give every known class a column, 0 for those that the estimator has not seen."""
+    if np.array_equal(present, classes):
+        return np.asarray(proba)
+    full = np.zeros((len(proba), len(classes)), dtype=np.float32)
+    full[:, np.searchsorted(classes, present)] = proba
+    return full
+
+
+def whole(X: Array, patches: Any) -> Array:
+    """Patch 0 of each candidate, which shows all of it."""
+    if patches is None:
+        return X[:, 0]
+    if X.ndim == 2:
+        return X
+    only_whole = getattr(patches, "whole", None)
+    return np.asarray(patches.transform(X)[:, 0] if only_whole is None else only_whole(X))

@@ -1,0 +1,73 @@
+"""What a classifier and a transformer around one backbone share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from ._checks import check_images, check_int, image_shape
+from .backbones import Backbone, build_backbone
+from .errors import DataError, ParameterError
+from .training import infer
+
+__all__ = ["EmbeddingMixin", "pick_device"]
+
+Array = NDArray[Any]
+
+
+def pick_device(device: str) -> str:
+    """Resolve "auto", and refuse a device that cannot be used."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises a different type for each way a device can fail
+        raise ParameterError(f"device={device!r} cannot be used: {error}") from error
+    return device
+
+
+class EmbeddingMixin:
+    """What a classifier and a transformer around one backbone share."""
+
+    backbone: Any
+    pretrained: bool
+    device: str
+    batch_size: int
+
+    def _check_X(self, X: Any, *, reset: bool = False) -> Array:
+        """Images (n, C, h, w) as uint8 or float32, or features (n, f) as float32."""
+        shape = image_shape(X)
+        if shape is None and not isinstance(self.backbone, str):
+            return np.asarray(validate_data(self, X, dtype=np.float32, reset=reset))
+        X = check_images(X)
+        if len(X) == 0:
+            raise DataError(f"X has shape {X.shape}; expected at least one image.")
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != getattr(self, "n_features_in_", X.shape[1]):
+            raise DataError(
+                f"X has shape {X.shape}, that is {X.shape[1]} channels; "
+                f"{type(self).__name__} was fitted on {self.n_features_in_}."
+            )
+        return X
+
+    def _build_backbone(self, X: Array) -> Backbone:
+        backbone = build_backbone(self.backbone, pretrained=self.pretrained)
+        if X.ndim == 4:
+            backbone.check_channels(X.shape[1])
+        device = pick_device(self.device)
+        backbone.to(device).eval().measure(torch.from_numpy(X[:1]).to(device))
+        # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return backbone
+
+    def _infer(self, module: torch.nn.Module, X: Array) -> NDArray[np.float32]:
+        device = pick_device(self.device)
+        check_int("batch_size", self.batch_size, minimum=1)
+        # A CPU is fastest while a batch stays in its caches, a GPU when it is kept busy.
+        batch_size = self.batch_size if device == "cpu" else max(256, self.batch_size)
+        return infer(module.eval(), X, batch_size=batch_size, device=device)
