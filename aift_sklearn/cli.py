@@ -57,9 +57,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path(
         "demo-report.html"
     ),
-    seeds: Seeds = 1,
+    seeds: Seeds = 2,
     rounds: Rounds = 6,
-    batch: Batch = 15,
+    batch: Batch = 12,
     quiet: Quiet = False,
 ) -> None:
     """Compare AIFT with random asking on stained tissue, with a fine-tuned CNN. Works offline.
@@ -79,7 +79,7 @@ def simulate(
         typer.Option(help="Strategy by name; give the option several times. [random, AIFT]"),
     ] = None,
     rounds: Rounds = 8,
-    batch: Batch = 20,
+    batch: Batch = 12,
     seeds: Seeds = 3,
     restart: Annotated[
         bool, typer.Option("--restart", help="Train anew each round (RFT, AFT), not on (ACFT).")

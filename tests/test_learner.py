@@ -25,7 +25,7 @@ def small_cnn():
 
 
 def classifier(**params):
-    cnn = CNNClassifier(small_cnn, pretrained=False, lr=1e-2, head_lr_factor=1, max_epochs=10)
+    cnn = CNNClassifier(small_cnn, pretrained=False, lr=2e-2, head_lr_factor=1, max_epochs=15)
     return AIFTClassifier(
         cnn, patches=AffinePatches.for_microscopy(n_patches=4), random_state=0, **params
     )
