@@ -6,19 +6,31 @@ vectors (n, f).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
 
-from ._checks import check_images, check_labels, image_shape
+from ._checks import (
+    check_features,
+    check_images,
+    check_labels,
+    image_shape,
+    refuse_three_axes,
+)
 from .errors import DataError
 from .progress import track
 
-__all__ = ["CandidateInput", "embedder", "seeded", "whole", "with_columns"]
+__all__ = [
+    "CandidateInput",
+    "check_not_empty",
+    "embedder",
+    "join",
+    "seeded",
+    "whole",
+    "with_columns",
+]
 
 Array = NDArray[Any]
 
@@ -33,52 +45,47 @@ class CandidateInput:
     n_features_in_: int
     _n_dims: int
 
-    @contextlib.contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Let a call that fails leave the estimator as it was."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
     def _check_training(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        """Check labelled candidates and copy them: memory must not change with the caller's."""
         shape = image_shape(X)
         if not reset:
-            self._check_kind(2 if shape is None else len(shape))
+            self._check_kind(X, shape)
         if shape is None:
-            X, y = validate_data(self, X, y, dtype=np.float64, reset=reset)
+            X = check_features(self, X, dtype=np.float64, reset=reset)
         else:
             X = check_images(X, ndim=len(shape))
-            if reset:
-                self.n_features_in_ = int(shape[-3])
-            self._check_shape(shape)
+            if not reset:
+                self._check_shape(shape)
+        y = check_labels(y, X)
+        if len(y) == 0:
+            raise DataError(f"X has shape {X.shape}; expected at least one candidate.")
         if reset:
             self._n_dims = X.ndim
-        return X, check_labels(y, X)
+            self.n_features_in_ = int(X.shape[1] if X.ndim == 2 else X.shape[-3])
+        return np.array(X), np.array(y)
 
     def _check_pool(self, X: Any) -> Any:
         """Check what can be checked without reading the pool."""
         shape = image_shape(X)
-        self._check_kind(2 if shape is None else len(shape))
+        self._check_kind(X, shape)
         if shape is None:
-            return validate_data(self, X, dtype=np.float64, reset=False)
+            return check_features(self, X, dtype=np.float64, reset=False)
         self._check_shape(shape)
         return X if hasattr(X, "shape") else np.asarray(X)
 
-    def _check_kind(self, n_dims: int) -> None:
+    def _check_kind(self, X: Any, shape: tuple[int, ...] | None) -> None:
         kinds = {2: "features (n, f)", 4: "images (n, C, H, W)", 5: "patches (n, m, C, h, w)"}
+        if shape is None:
+            refuse_three_axes(X)
+        n_dims = 2 if shape is None else len(shape)
         if n_dims != self._n_dims:
             raise DataError(
                 f"X holds {kinds[n_dims]}, but the classifier was fitted on {kinds[self._n_dims]}."
             )
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
-        if shape[0] == 0:
-            raise DataError(f"X has shape {shape}; expected at least one candidate.")
-        if hasattr(self, "estimator_") and shape[-3] != self.n_features_in_:
+        check_not_empty(shape)
+        if shape[-3] != self.n_features_in_:
             raise DataError(
                 f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
                 f"{self.n_features_in_}."
@@ -92,6 +99,26 @@ class CandidateInput:
         for start in track(starts, what, enabled=bool(self.verbose)):
             part = X[start : start + step]
             yield part if len(X.shape) == 2 else check_images(part, ndim=len(X.shape))
+
+
+def check_not_empty(shape: tuple[int, ...]) -> None:
+    """Refuse a pool without candidates."""
+    if shape[0] == 0:
+        raise DataError(f"X has shape {shape}; expected at least one candidate.")
+
+
+def join(old: Array, new: Array) -> Array:
+    """Append candidates to those seen before, uint8 and float images on one scale."""
+    if old.shape[1:] != new.shape[1:]:
+        raise DataError(
+            f"candidates have shape {new.shape[1:]}, those labelled before {old.shape[1:]}; crop "
+            "or resize all candidates to one shape."
+        )
+    if new.dtype != old.dtype and np.uint8 in (old.dtype, new.dtype) and new.ndim > 2:
+        old, new = (
+            X.astype(np.float32) / np.float32(255) if X.dtype == np.uint8 else X for X in (old, new)
+        )
+    return np.concatenate([old, new])
 
 
 def embedder(estimator: Any) -> Callable[[Array], Array] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import assert_all_finite, column_or_1d
+from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
 
 from .errors import DataError, DataTypeError, LabelError, ParameterError
 
@@ -112,14 +114,19 @@ def check_labels(y: Any, X: Array) -> Array:
             "this estimator requires y to be passed, but the target y is None; expected one "
             "class per candidate, shape (n,)."
         )
-    y = column_or_1d(y, warn=True)
+    try:
+        y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        # Labels of mixed types cannot be sorted.
+        np.unique(y)
+    except (ValueError, TypeError) as error:
+        raise LabelError(f"{error} Expected one class per candidate, shape (n,).") from error
     if len(y) != len(X):
         raise LabelError(
             f"{len(X)} candidates (X has shape {X.shape}) and {len(y)} labels; expected one label "
             "per candidate, in the same order."
         )
-    assert_all_finite(y, input_name="y")
-    check_classification_targets(y)
     return np.asarray(y)
 
 
@@ -132,3 +139,47 @@ def check_known_labels(y: Array, classes: Array) -> None:
             "classes at the start: AIFTClassifier(classes=[...]), or classes=[...] in the first "
             "partial_fit."
         )
+
+
+def check_same_classes(given: Any, classes: Array) -> None:
+    """Refuse classes that contradict those that are fixed already."""
+    if given is not None and not np.array_equal(np.unique(given), np.unique(classes)):
+        raise LabelError(
+            f"classes={np.unique(given).tolist()} differ from those fixed before, "
+            f"{np.unique(classes).tolist()}; leave classes out, or fit anew."
+        )
+
+
+def check_features(estimator: Any, X: Any, *, dtype: Any, reset: bool) -> Array:
+    """Return feature vectors (n, f), checked by scikit-learn."""
+    refuse_three_axes(X)
+    try:
+        return np.asarray(validate_data(estimator, X, dtype=dtype, reset=reset))
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    except TypeError as error:
+        raise DataTypeError(str(error)) from error
+
+
+def refuse_three_axes(X: Any) -> None:
+    """Refuse what is neither features nor images, with a hint at what was meant."""
+    shape = getattr(X, "shape", None)
+    shape = np.asarray(X, dtype=object).shape if shape is None else shape
+    if len(shape) == 3:
+        raise DataError(
+            f"X has shape {tuple(shape)}; Found array with dim 3, expected features (n, f) or "
+            "images (n, C, H, W). For one image pass X[None]; for grey images (n, H, W) pass "
+            "X[:, None]."
+        )
+
+
+@contextlib.contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Let a call that fails leave the estimator's attributes as they were."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

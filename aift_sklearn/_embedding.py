@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
 
-from ._checks import check_images, check_int, image_shape
-from .backbones import Backbone, build_backbone
+from ._checks import check_features, check_images, check_int, image_shape
+from .backbones import Backbone, build_backbone, to_tensor
 from .errors import DataError, ParameterError
-from .training import infer
+from .training import infer, seeded
 
 __all__ = ["EmbeddingMixin", "pick_device"]
 
@@ -37,30 +36,41 @@ class EmbeddingMixin:
     pretrained: bool
     device: str
     batch_size: int
+    n_features_in_: int
+    _n_dims: int
 
     def _check_X(self, X: Any, *, reset: bool = False) -> Array:
         """Images (n, C, h, w) as uint8 or float32, or features (n, f) as float32."""
         shape = image_shape(X)
         if shape is None and not isinstance(self.backbone, str):
-            return np.asarray(validate_data(self, X, dtype=np.float32, reset=reset))
-        X = check_images(X)
-        if len(X) == 0:
-            raise DataError(f"X has shape {X.shape}; expected at least one image.")
+            X = check_features(self, X, dtype=np.float32, reset=reset)
+            channels = X.shape[1]
+        else:
+            X = check_images(X)
+            channels = X.shape[1]
+            if len(X) == 0:
+                raise DataError(f"X has shape {X.shape}; expected at least one image.")
         if reset:
-            self.n_features_in_ = X.shape[1]
-        elif X.shape[1] != getattr(self, "n_features_in_", X.shape[1]):
+            self._n_dims, self.n_features_in_ = X.ndim, channels
+        elif X.ndim != getattr(self, "_n_dims", X.ndim):
             raise DataError(
-                f"X has shape {X.shape}, that is {X.shape[1]} channels; "
-                f"{type(self).__name__} was fitted on {self.n_features_in_}."
+                f"X has shape {X.shape}; this {type(self).__name__} was fitted on "
+                f"{'features (n, f)' if self._n_dims == 2 else 'images (n, C, h, w)'}."
+            )
+        elif channels != getattr(self, "n_features_in_", channels):
+            raise DataError(
+                f"X has shape {X.shape}, that is {channels} channels; {type(self).__name__} was "
+                f"fitted on {self.n_features_in_}."
             )
         return X
 
-    def _build_backbone(self, X: Array) -> Backbone:
-        backbone = build_backbone(self.backbone, pretrained=self.pretrained)
-        if X.ndim == 4:
-            backbone.check_channels(X.shape[1])
+    def _build_backbone(self, X: Array, *, seed: int = 0) -> Backbone:
         device = pick_device(self.device)
-        backbone.to(device).eval().measure(torch.from_numpy(X[:1]).to(device))
+        with seeded(seed, device):
+            backbone = build_backbone(self.backbone, pretrained=self.pretrained)
+            if X.ndim == 4:
+                backbone.check_channels(X.shape[1])
+            backbone.to(device).eval().measure(to_tensor(X[:1]).to(device))
         # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return backbone

@@ -11,12 +11,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from .errors import DataError, ParameterError
 
-__all__ = ["BACKBONES", "Backbone", "as_input", "build_backbone"]
+__all__ = ["BACKBONES", "Backbone", "as_input", "build_backbone", "to_tensor"]
 
 
 class Backbone(nn.Module):
@@ -97,6 +99,11 @@ class Backbone(nn.Module):
             self.head.requires_grad_(False)
 
 
+def to_tensor(X: NDArray[Any]) -> torch.Tensor:
+    """Copy an array into a tensor: a network may write into its input, and X may be read-only."""
+    return torch.from_numpy(np.array(X, order="C"))
+
+
 def as_input(images: torch.Tensor) -> torch.Tensor:
     """Convert uint8 images to float in [0, 1]; store images channels-last, which is faster."""
     images = images.float().div_(255) if images.dtype == torch.uint8 else images.float()
@@ -106,7 +113,8 @@ def as_input(images: torch.Tensor) -> torch.Tensor:
 def _efficientnet_lite0(pretrained: bool) -> Backbone:
     from efficientnet_lite_pytorch import EfficientNet
 
-    net = EfficientNet.from_name("efficientnet-lite0")
+    # Without a size, convolutions pad by the size of their input, as small images need.
+    net = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     if pretrained:
         net.load_state_dict(_lite0_weights())
     # The blocks as one chain; stochastic depth, which they take as an argument, is left out: it

@@ -18,14 +18,25 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._candidates import CandidateInput, embedder, seeded, whole, with_columns
+from ._candidates import (
+    CandidateInput,
+    check_not_empty,
+    embedder,
+    join,
+    seeded,
+    whole,
+    with_columns,
+)
 from ._checks import (
+    check_features,
     check_int,
     check_known_labels,
     check_option,
+    check_same_classes,
     image_shape,
+    unchanged_on_error,
 )
-from .errors import LabelError, ParameterError
+from .errors import ParameterError
 from .patches import AffinePatches, JitterPatches
 from .scores import patch_consistency
 
@@ -48,6 +59,10 @@ def _can_embed(self: AIFTClassifier) -> bool:
 
 def _can_predict_pretrained(self: AIFTClassifier) -> bool:
     return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
+
+
+class _OneClass(DummyClassifier):
+    """Stands in for an estimator that cannot be trained on one class."""
 
 
 class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
@@ -91,7 +106,8 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (K,)
         Class labels, sorted; fixed by `fit`, or by the first `partial_fit`.
     estimator_ : classifier
-        The trained estimator.
+        The trained estimator. A parameter that is changed between rounds is changed here,
+        ``clf.estimator_.set_params(lr=1e-4)``; those of ``estimator`` count when `fit` starts anew.
     patches_ : transformer or None
         The fitted patches; the same views serve training, scoring and every later pool.
     memory_ : Memory
@@ -161,7 +177,7 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
         """
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             continuing = self.warm_start and hasattr(self, "estimator_")
             X, y = self._check_training(X, y, reset=not continuing)
             if continuing:
@@ -200,34 +216,29 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             If training diverges; the classifier is then as it was before the call.
         """
         check_option("replay", self.replay, ("hard", "all", "none"))
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             first = not hasattr(self, "estimator_")
             X, y = self._check_training(X, y, reset=first)
             if first:
+                if self.classes is not None:
+                    check_same_classes(classes, self.classes)
                 self._start(X, y, self.classes if classes is None else classes)
                 self.memory_ = Memory(X, y)
             else:
-                self._check_same_classes(classes)
+                check_same_classes(classes, self.classes_)
                 check_known_labels(y, self.classes_)
                 self._learn_more(X, y)
         return self
 
     def _learn_more(self, X: Array, y: Array) -> None:
         # Found by the model as it is, before anything changes.
-        replayed = self._replayed()
         old = self.memory_
-        seen = Memory(np.concatenate([old.X, X]), np.concatenate([old.y, y]))
+        replayed = self._replayed()
+        seen = Memory(join(old.X, X), np.concatenate([old.y, y]))
         self.estimator_ = self._continue(
-            np.concatenate([old.X[replayed], X]), np.concatenate([old.y[replayed], y]), *seen
+            join(old.X[replayed], X), np.concatenate([old.y[replayed], y]), *seen
         )
         self.memory_ = seen
-
-    def _check_same_classes(self, classes: Any) -> None:
-        if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise LabelError(
-                f"classes={np.unique(classes).tolist()} differ from those fixed by the first call, "
-                f"{self.classes_.tolist()}; leave classes out, or fit anew."
-            )
 
     def _start(self, X: Array, y: Array, classes: Any) -> None:
         """Fix what stays the same from round to round, and train on the first labels."""
@@ -275,13 +286,12 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
         estimator = self._new_estimator(X.ndim)
         patches, labels = self._training_patches(estimator, X, y)
         n_seen = len(np.unique(y))
-        if n_seen == len(self.classes_) and n_seen > 1:
-            return estimator.fit(patches, labels)
-        if hasattr(estimator, "partial_fit"):
-            return estimator.partial_fit(patches, labels, classes=self.classes_)
-        if n_seen == 1:
+        continues = hasattr(estimator, "partial_fit") and len(self.classes_) > 1
+        if n_seen == 1 and not continues:
             # Most classifiers refuse one class; until there is a second, it is the prediction.
-            return DummyClassifier(strategy="prior").fit(patches, labels)
+            return _OneClass(strategy="prior").fit(patches, labels)
+        if n_seen < len(self.classes_) and continues:
+            return estimator.partial_fit(patches, labels, classes=self.classes_)
         return estimator.fit(patches, labels)
 
     def _continue(self, X: Array, y: Array, seen_X: Array, seen_y: Array) -> Any:
@@ -289,7 +299,7 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
         if hasattr(self.estimator_, "partial_fit"):
             patches, labels = self._training_patches(self.estimator_, X, y)
             return self.estimator_.partial_fit(patches, labels, classes=self.classes_)
-        if self.replay == "none" and not isinstance(self.estimator_, DummyClassifier):
+        if self.replay == "none" and not isinstance(self.estimator_, _OneClass):
             return self._train_anew(X, y)
         return self._train_anew(seen_X, seen_y)
 
@@ -304,7 +314,8 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
 
     def _training_patches(self, estimator: Any, X: Array, y: Array) -> tuple[Array, Array]:
         """What the estimator is trained on: candidates if it draws views itself, else patches."""
-        if estimator.get_params(deep=False).get("augmentation") is not None:
+        augments = estimator.get_params(deep=False).get("augmentation") is not None
+        if augments and self.patches_ is not None:
             return X, y
         patches = X if self.patches_ is None else self.patches_.transform(X)
         n_kept = min(self.training_patches, patches.shape[1])
@@ -444,9 +455,15 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
     def _before_or_after_fit(self, X: Any) -> tuple[Any, Any, Any]:
         """Pool, patches and estimator; of an unfitted classifier, those it would start from."""
         if hasattr(self, "estimator_"):
-            return self._check_pool(X), self.patches_, self.estimator_
+            X = self._check_pool(X)
+            one_class = isinstance(self.estimator_, _OneClass)
+            estimator = self._template(len(X.shape)) if one_class else self.estimator_
+            return X, self.patches_, estimator
         if image_shape(X) is None:
+            X = check_features(clone(self), X, dtype=np.float64, reset=True)
+        elif not hasattr(X, "shape"):
             X = np.asarray(X)
+        check_not_empty(X.shape)
         patches = self._fit_patches(X, check_random_state(0))
         return X, patches, self._template(len(X.shape))
 

@@ -76,7 +76,9 @@ def simulate(
     data: Annotated[_Data, typer.Option(help="Pool with known labels.")] = _Data.tissue,
     strategy: Annotated[
         list[str] | None,
-        typer.Option(help="Strategy by name; give the option several times. [random, AIFT]"),
+        typer.Option(
+            help="Strategy by name, several times for several; by default random and AIFT."
+        ),
     ] = None,
     rounds: Rounds = 8,
     batch: Batch = 12,

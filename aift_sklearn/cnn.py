@@ -18,6 +18,8 @@ from ._checks import (
     check_labels,
     check_number,
     check_option,
+    check_same_classes,
+    unchanged_on_error,
 )
 from ._embedding import EmbeddingMixin, pick_device
 from .errors import ModelNotFittedError, ParameterError
@@ -27,9 +29,6 @@ from .training import Network, seeded, train
 __all__ = ["CNNClassifier", "CNNFeatures"]
 
 Array = NDArray[Any]
-
-# Below this many images in a batch, its own statistics are too noisy to move the running ones.
-_BATCH_NORM_MIN = 16
 
 
 def _has_pretrained_head(self: CNNClassifier) -> bool:
@@ -173,8 +172,10 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
         """
-        X, y = self._check_X(X, reset=True), check_labels(y, X)
-        return self._fit_anew(X, y, np.unique(y))
+        with unchanged_on_error(self):
+            X = self._check_X(X, reset=True)
+            y = check_labels(y, X)
+            return self._fit_anew(X, y, np.unique(y))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
         """Continue fine-tuning from the present weights, on these images only.
@@ -202,23 +203,25 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
         """
-        first = not hasattr(self, "module_")
-        X, y = self._check_X(X, reset=first), check_labels(y, X)
-        if first:
-            return self._fit_anew(X, y, np.unique(y if classes is None else classes))
-        check_known_labels(y, self.classes_)
-        history = self._train(self.module_, X, y, self.classes_, first=False)
-        self.history_ += history
+        with unchanged_on_error(self):
+            first = not hasattr(self, "module_")
+            X = self._check_X(X, reset=first)
+            y = check_labels(y, X)
+            if first:
+                return self._fit_anew(X, y, np.unique(y if classes is None else classes))
+            check_same_classes(classes, self.classes_)
+            check_known_labels(y, self.classes_)
+            history = self._train(self.module_, X, y, self.classes_, first=False)
+            self.history_ = [*self.history_, *history]
         return self
 
     def _fit_anew(self, X: Array, y: Array, classes: Array) -> Self:
         check_known_labels(y, classes)
         # Kept: a later partial_fit draws on, it does not repeat.
         self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        device = pick_device(self.device)
-        with seeded(int(self._rng.integers(2**31)), device):
-            backbone = self._build_backbone(X)
-            network = Network(backbone, len(classes)).to(device)
+        backbone = self._build_backbone(X, seed=int(self._rng.integers(2**31)))
+        with seeded(0, "cpu"):
+            network = Network(backbone, len(classes)).to(pick_device(self.device))
         history = self._train(network, X, y, classes, first=True)
         self.classes_, self.module_, self.history_ = classes, network, history
         return self
@@ -238,8 +241,7 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         views = check_int("augmentation_views", self.augmentation_views, minimum=1)
         batch_size = check_int("batch_size", self.batch_size, minimum=1)
         factor = check_number("continued_lr_factor", self.continued_lr_factor, low=0)
-        small = min(batch_size, len(X) * views) < _BATCH_NORM_MIN
-        network.freeze_batch_norm = self.pretrained or not first or small
+        network.adapt_batch_norm = first and not self.pretrained
         return train(
             network,
             X,

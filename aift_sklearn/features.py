@@ -10,7 +10,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ._embedding import EmbeddingMixin
 from .errors import ModelNotFittedError
-from .training import seeded
 
 __all__ = ["CNNFeatures"]
 
@@ -76,8 +75,7 @@ class CNNFeatures(EmbeddingMixin, TransformerMixin, BaseEstimator):
             Itself.
         """
         X = self._check_X(X, reset=True)
-        with seeded(0, "cpu"):
-            self.module_ = self._build_backbone(X)
+        self.module_ = self._build_backbone(X)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:

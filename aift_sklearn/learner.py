@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from modAL.models import ActiveLearner
 
+from ._candidates import join
 from .query import aift_sampling
 
 __all__ = ["AIFTLearner"]
@@ -138,5 +139,5 @@ class AIFTLearner(ActiveLearner):
         if self.X_training is None:
             self.X_training, self.y_training = X, y
         else:
-            self.X_training = np.concatenate([self.X_training, X])
+            self.X_training = join(np.asarray(self.X_training), X)
             self.y_training = np.concatenate([self.y_training, y])

@@ -297,9 +297,9 @@ class AffinePatches(TransformerMixin, BaseEstimator):
 def _as_tensor(X: NDArray[Any]) -> torch.Tensor:
     import torch
 
-    if X.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(X)).float().div_(255)
-    return torch.from_numpy(np.ascontiguousarray(X, dtype=np.float32))
+    # Copied: X may be read-only, or run backwards through memory.
+    images = torch.from_numpy(np.array(X, order="C"))
+    return images.float().div_(255) if X.dtype == np.uint8 else images
 
 
 def _warp(images: torch.Tensor, matrices: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

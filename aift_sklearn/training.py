@@ -18,7 +18,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from .backbones import Backbone, as_input
+from .backbones import Backbone, as_input, to_tensor
 from .errors import NonFiniteLossError
 from .progress import ProgressBar
 
@@ -26,7 +26,9 @@ __all__ = ["Network", "infer", "seeded", "train"]
 
 Array = NDArray[Any]
 
-BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# The statistics of fewer images are too noisy to move the running ones.
+_BATCH_NORM_MIN = 16
 
 
 class Network(nn.Module):
@@ -39,20 +41,17 @@ class Network(nn.Module):
         # From zero the first predictions are undecided instead of random.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.freeze_batch_norm = False
+        self.adapt_batch_norm = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (k, K)."""
+        if self.training:
+            adapt = self.adapt_batch_norm and len(x) >= _BATCH_NORM_MIN
+            for module in self.modules():
+                if isinstance(module, _BATCH_NORM):
+                    module.train(adapt)
         logits: torch.Tensor = self.head(self.backbone(x))
         return logits
-
-    def train(self, mode: bool = True) -> Network:
-        """Switch to training, leaving frozen batch-norm statistics alone."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, BATCH_NORM) and self.freeze_batch_norm:
-                module.eval()
-        return self
 
 
 class _Batches(Dataset[Any]):
@@ -61,14 +60,14 @@ class _Batches(Dataset[Any]):
     def __init__(
         self, X: Array, y: Array, augmentation: Any, views: int, rng: np.random.Generator
     ) -> None:
-        self.X, self.y, self.views = torch.from_numpy(X), torch.from_numpy(y), views
+        self.X, self.y, self.views = to_tensor(X), torch.from_numpy(y), views
         self.augmentation, self.rng = augmentation, rng
 
     def __len__(self) -> int:
         return len(self.X) * self.views
 
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.__getitems__([item])
+    def __getitem__(self, items: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.__getitems__(items)
 
     def __getitems__(self, items: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.tensor(items) // self.views
@@ -86,12 +85,14 @@ class _Net(NeuralNetClassifier):
     """skorch's training loop, which stops on a loss that is not finite and lets go of Ctrl-C."""
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> Any:
+        self.last_images_ = batch[0]
         step = super().train_step_single(batch, **fit_params)
         if not torch.isfinite(step["loss"]):
             raise NonFiniteLossError(
                 f"the loss became {step['loss'].item()} in epoch {len(self.history)}, with "
-                f"lr={self.lr:g}. The weights from before this call were restored. Lower lr, or "
-                "head_lr_factor, or look for odd images among the newest labels."
+                f"lr={self.lr:g} in this call. The weights from before this call were restored. "
+                "Lower lr (or continued_lr_factor, head_lr_factor), or look for odd images among "
+                "the newest labels."
             )
         return step
 
@@ -221,7 +222,7 @@ def train(
         )
         try:
             net.run(batches)
-            _check_finite(network, lr)
+            _check_finite(network, net.last_images_, lr)
         except KeyboardInterrupt:
             network.load_state_dict(last_epoch.state)
             raise
@@ -250,11 +251,16 @@ def _warm_up_and_decay(n_batches: int) -> LRScheduler:
     )
 
 
-def _check_finite(network: Network, lr: float) -> None:
-    if not all(torch.isfinite(weight).all() for weight in network.state_dict().values()):
+def _check_finite(network: Network, images: torch.Tensor, lr: float) -> None:
+    """Refuse a last step after which the network no longer predicts."""
+    with torch.no_grad():
+        logits = network.eval()(images.to(network.head.weight.device))
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    if not all(torch.isfinite(values).all() for values in (*trained, logits)):
         raise NonFiniteLossError(
-            f"weights became infinite in the last step, with lr={lr:g}. The weights from before "
-            "this call were restored. Lower lr, or head_lr_factor."
+            f"the last step left weights or predictions that are not finite, with lr={lr:g} in "
+            "this call. The weights from before this call were restored. Lower lr (or "
+            "continued_lr_factor, head_lr_factor)."
         )
 
 
@@ -263,6 +269,6 @@ def infer(function: Any, X: Array, *, batch_size: int, device: str) -> NDArray[n
     parts = []
     with torch.inference_mode():
         for start in range(0, len(X), batch_size):
-            images = torch.from_numpy(np.ascontiguousarray(X[start : start + batch_size]))
+            images = to_tensor(X[start : start + batch_size])
             parts.append(function(as_input(images.to(device))).float().cpu().numpy())
     return np.concatenate(parts)
