@@ -27,6 +27,7 @@ __all__ = [
     "check_not_empty",
     "embedder",
     "join",
+    "pick_rows",
     "seeded",
     "whole",
     "with_columns",
@@ -119,6 +120,19 @@ def join(old: Array, new: Array) -> Array:
             X.astype(np.float32) / np.float32(255) if X.dtype == np.uint8 else X for X in (old, new)
         )
     return np.concatenate([old, new])
+
+
+def pick_rows(X: Any, indices: NDArray[np.intp]) -> Any:
+    """Take rows of an array, list, frame, or lazy pool, in the order of the indices."""
+    if isinstance(X, list):
+        return np.asarray(X)[indices]
+    if isinstance(X, np.ndarray) or hasattr(X, "tocsr"):
+        return X[indices]
+    if hasattr(X, "iloc"):
+        return X.iloc[indices]
+    # Files are read in rising order only.
+    order = np.argsort(indices)
+    return np.asarray(X[indices[order]])[np.argsort(order)]
 
 
 def embedder(estimator: Any) -> Callable[[Array], Array] | None:

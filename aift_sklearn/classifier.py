@@ -132,6 +132,8 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
     (20,)
     """
 
+    _classes_seen: Array
+
     def __init__(
         self,
         estimator: Any = None,
@@ -183,6 +185,7 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             if continuing:
                 check_known_labels(y, self.classes_)
                 self.estimator_ = self._continue(X, y, X, y)
+                self._classes_seen = np.union1d(self._classes_seen, y)
             else:
                 self._start(X, y, self.classes)
             self.memory_ = Memory(X, y)
@@ -239,6 +242,7 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             join(old.X[replayed], X), np.concatenate([old.y[replayed], y]), *seen
         )
         self.memory_ = seen
+        self._classes_seen = np.union1d(self._classes_seen, y)
 
     def _start(self, X: Array, y: Array, classes: Any) -> None:
         """Fix what stays the same from round to round, and train on the first labels."""
@@ -248,6 +252,7 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         self.patches_ = self._fit_patches(X, rng)
         self.classes_ = known
+        self._classes_seen = np.unique(y)
         self._seed = int(rng.randint(2**31 - 1))
         self.estimator_ = self._train_anew(X, y)
 
@@ -332,8 +337,8 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates. Anything that has a shape and slices will do (a memory map, say); it is
-            read in parts.
+            Candidates. For images, anything that has a shape and slices will do (a memory map,
+            say); it is read in parts.
 
         Returns
         -------
@@ -444,13 +449,19 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             What the network took the patches for before it was fine-tuned.
         """
         X, patches, estimator = self._before_or_after_fit(X)
-        return self._patch_proba(X, patches, estimator.pretrained_proba)
+        predict = getattr(estimator, "pretrained_proba", None)
+        if predict is None:
+            raise ParameterError(
+                f"{type(estimator).__name__} has no pre-training head; a CNN by name has one, such "
+                "as CNNClassifier('efficientnet_lite0')."
+            )
+        return self._patch_proba(X, patches, predict)
 
     @property
     def classes_seen_(self) -> Array:
         """Classes that a label was given for, sorted."""
         check_is_fitted(self)
-        return np.unique(self.memory_.y)
+        return np.array(self._classes_seen)
 
     def _before_or_after_fit(self, X: Any) -> tuple[Any, Any, Any]:
         """Pool, patches and estimator; of an unfitted classifier, those it would start from."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from . import __version__
 from .errors import AIFTError
@@ -21,7 +22,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console()
 _err = Console(stderr=True)
 
 
@@ -114,8 +114,5 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except AIFTError as error:
-        _err.print(f"[bold red]Error:[/] {error}", highlight=False)
+        _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _err.print("Interrupted.")
-        sys.exit(130)

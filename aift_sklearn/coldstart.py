@@ -11,8 +11,8 @@ from .selection import check_n_instances
 
 __all__ = ["most_typical"]
 
-# k-means over more candidates than this takes longer and finds the same clusters.
-_MAX_CLUSTERED = 50_000
+# Neighbours are looked for among this many members of a cluster, since search is quadratic.
+_MAX_SEARCHED = 4096
 # Above this many clusters, full k-means takes minutes.
 _MAX_FULL_KMEANS = 64
 _NEIGHBOURS = 20
@@ -23,6 +23,7 @@ def most_typical(
     n_instances: int,
     *,
     known: ArrayLike | None = None,
+    directions: bool = True,
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
     """Pick the most typical candidate of each of b clusters.
@@ -33,14 +34,17 @@ def most_typical(
     Parameters
     ----------
     embeddings : array-like of shape (n, E)
-        Embeddings of the candidates. Of more than 50,000, a random subset is clustered.
+        Embeddings of the candidates.
     n_instances : int
         How many to pick, b.
     known : array-like of shape (l, E), optional
         Embeddings of candidates that were labelled before: there are l more clusters, and those
         that hold a labelled candidate come last.
+    directions : bool, default=True
+        Compare embeddings by direction, as suits a CNN's. False standardises each dimension
+        instead, as suits a table of features.
     rng : numpy.random.Generator
-        Seeds the subset and the clustering.
+        Seeds the clustering.
 
     Returns
     -------
@@ -49,8 +53,7 @@ def most_typical(
 
     Notes
     -----
-    Embeddings are compared by direction. Typical means the smallest mean distance to the 20
-    nearest neighbours in the cluster.
+    Typical means the smallest mean distance to the 20 nearest neighbours in the cluster.
 
     References
     ----------
@@ -66,15 +69,11 @@ def most_typical(
     """
     embeddings = np.asarray(embeddings, dtype=np.float32)
     check_n_instances(n_instances, len(embeddings))
-    subset = np.arange(len(embeddings))
-    size = max(_MAX_CLUSTERED, n_instances)
-    if len(subset) > size:
-        subset = np.sort(rng.choice(len(subset), size, replace=False))
-    points = _directions(embeddings[subset])
-    n_known = 0 if known is None else len(np.asarray(known))
-    everything = points
-    if n_known:
-        everything = np.concatenate([points, _directions(np.asarray(known, dtype=np.float32))])
+    everything = embeddings
+    if known is not None:
+        everything = np.concatenate([embeddings, np.asarray(known, dtype=np.float32)])
+    everything = _directions(everything) if directions else _standardised(everything)
+    points, n_known = everything[: len(embeddings)], len(everything) - len(embeddings)
     # Never more clusters than distinct points, of which k-means would warn.
     n_clusters = min(n_instances + n_known, len(np.unique(everything, axis=0)))
     method = KMeans if n_clusters <= _MAX_FULL_KMEANS else MiniBatchKMeans
@@ -83,7 +82,7 @@ def most_typical(
     taken = np.bincount(cluster[len(points) :], minlength=n_clusters)
     cluster = cluster[: len(points)]
     typicality = _typicality(points, cluster)
-    return subset[_take_turns(cluster, typicality, taken, n_instances)]
+    return _take_turns(cluster, typicality, taken, n_instances)
 
 
 def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,16 +90,25 @@ def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(embeddings / np.maximum(lengths, 1e-12))
 
 
+def _standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    spread = features.std(axis=0)
+    return np.asarray((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1))
+
+
 def _typicality(points: NDArray[np.float32], cluster: NDArray[np.intp]) -> NDArray[np.float64]:
     """Minus the mean distance to the nearest neighbours in the cluster."""
     typicality = np.zeros(len(points))
     for c in np.unique(cluster):
         members = np.flatnonzero(cluster == c)
-        if len(members) > 1:
-            k = min(_NEIGHBOURS, len(members) - 1)
-            # Without a query, a point is not its own neighbour.
-            distance, _ = NearestNeighbors(n_neighbors=k).fit(points[members]).kneighbors()
-            typicality[members] = -distance.mean(axis=1)
+        searched = members[:: -(-len(members) // _MAX_SEARCHED)]
+        k = min(_NEIGHBOURS, len(searched) - 1)
+        if k > 0:
+            search = NearestNeighbors(n_neighbors=k + 1).fit(points[searched])
+            distance, _ = search.kneighbors(points[members])
+            # A point that is searched finds itself first.
+            itself = np.isin(members, searched)
+            mean = np.where(itself, distance[:, 1:].mean(axis=1), distance[:, :-1].mean(axis=1))
+            typicality[members] = -mean
     return typicality
 
 

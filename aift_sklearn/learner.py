@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 from modAL.models import ActiveLearner
+from modAL.utils.data import data_vstack
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
-from ._candidates import join
+from ._candidates import join, pick_rows
 from .query import aift_sampling
 
 __all__ = ["AIFTLearner"]
@@ -82,7 +86,19 @@ class AIFTLearner(ActiveLearner):
         )
         self.force_all_finite = force_all_finite
 
-    def query(self, X_pool: Any, *query_args: Any, **query_kwargs: Any) -> tuple[Any, Any]:
+    def __sklearn_clone__(self) -> AIFTLearner:
+        """Clone the learner without what it was taught."""
+        return type(self)(
+            clone(self.estimator),
+            self.query_strategy,
+            bootstrap_init=self.bootstrap_init,
+            on_transformed=self.on_transformed,
+            force_all_finite=self.force_all_finite,
+        )
+
+    def query(
+        self, X_pool: Any, *query_args: Any, return_metrics: bool = False, **query_kwargs: Any
+    ) -> tuple[Any, ...]:
         """Ask for the candidates whose labels are worth most.
 
         Parameters
@@ -91,6 +107,8 @@ class AIFTLearner(ActiveLearner):
             Unlabelled candidates; anything that has a shape and takes indices will do.
         *query_args, **query_kwargs
             Handed to the query strategy, ``n_instances`` above all.
+        return_metrics : bool, default=False
+            Return the strategy's scores too, as modAL does from 0.4.2 on.
 
         Returns
         -------
@@ -98,12 +116,15 @@ class AIFTLearner(ActiveLearner):
             Which candidates.
         candidates : ndarray of shape (b, ...)
             The candidates themselves.
+        metrics : ndarray of shape (b,) or None
+            Their scores, with ``return_metrics`` and where the strategy gives them.
         """
         result = self.query_strategy(self, X_pool, *query_args, **query_kwargs)
         # modAL from 0.4.2 on wants (indices, metrics) from a strategy, 0.4.1 indices.
-        indices = np.asarray(result[0] if isinstance(result, tuple) else result)
-        rows = getattr(X_pool, "iloc", X_pool)
-        return indices, np.array(rows)[indices] if isinstance(rows, list) else rows[indices]
+        indices, metrics = result if isinstance(result, tuple) else (result, None)
+        indices = np.asarray(indices)
+        rows = pick_rows(X_pool, indices)
+        return (indices, rows, metrics) if return_metrics else (indices, rows)
 
     def teach(
         self,
@@ -113,7 +134,7 @@ class AIFTLearner(ActiveLearner):
         only_new: bool = False,
         **fit_kwargs: Any,
     ) -> None:
-        """Continue training on newly labelled candidates.
+        """Continue training on newly labelled candidates; keep them once they were accepted.
 
         Parameters
         ----------
@@ -122,22 +143,46 @@ class AIFTLearner(ActiveLearner):
         y : array-like of shape (b,)
             Their classes.
         bootstrap : bool, default=False
-            Train on a bootstrap sample of them.
+            Train on a bootstrap sample, drawn by NumPy's global generator as modAL does.
         only_new : bool, default=False
             For an estimator without ``partial_fit``: fit it to these alone. One with it is handed
             these alone in any case, and replays what its ``replay`` says.
         **fit_kwargs
             Handed to the estimator's ``partial_fit`` or ``fit``.
         """
-        if not hasattr(self.estimator, "partial_fit"):
-            super().teach(X, y, bootstrap=bootstrap, only_new=only_new, **fit_kwargs)
-            return
-        X, y = np.asarray(X), np.asarray(y)
-        rows = np.random.default_rng().integers(len(X), size=len(X)) if bootstrap else slice(None)
-        self.estimator.partial_fit(X[rows], y[rows], **fit_kwargs)
-        # Only what the estimator accepted is kept.
+        y = np.array(y)
+        all_X, all_y = X, y
         if self.X_training is None:
-            self.X_training, self.y_training = X, y
+            all_X = X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.array(X)
         else:
-            self.X_training = join(np.asarray(self.X_training), X)
-            self.y_training = np.concatenate([self.y_training, y])
+            all_X = _append(self.X_training, X)
+            all_y = np.concatenate([np.asarray(self.y_training), y])
+        continues = hasattr(self.estimator, "partial_fit")
+        train_X, train_y = (X, y) if continues or only_new else (all_X, all_y)
+        if bootstrap:
+            rows = np.random.randint(len(train_y), size=len(train_y))  # noqa: NPY002
+            train_X, train_y = pick_rows(train_X, rows), train_y[rows]
+        if continues and (_is_fitted(self.estimator) or "classes" in fit_kwargs):
+            self.estimator.partial_fit(train_X, train_y, **fit_kwargs)
+        else:
+            self.estimator.fit(train_X, train_y, **fit_kwargs)
+        self.X_training, self.y_training = all_X, all_y
+
+
+def _is_fitted(estimator: Any) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
+def _append(old: Any, new: Any) -> Any:
+    """Append candidates to those taught before: arrays, frames or sparse matrices."""
+    if hasattr(new, "iloc") or hasattr(new, "tocsr"):
+        if hasattr(new, "tocsr"):
+            return data_vstack([old, new])
+        import pandas as pd
+
+        return pd.concat([old, new])
+    return join(np.asarray(old), np.array(new))

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._checks import candidate_shape, check_images, check_int, check_number
-from .errors import DataError, ParameterError
+from .errors import ParameterError
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +155,7 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         """
         shape = candidate_shape(X)
         n_patches = check_int("n_patches", self.n_patches, minimum=1)
+        self._views(np.empty((0, 5)))  # checks the ranges, also where one view needs none
         rng = check_random_state(self.random_state)
         self.views_ = np.array([[0.0, 1.0, 0.0, 0.0, 0.0]])
         if n_patches > 1:
@@ -269,6 +270,8 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         if np.ndim(self.scale) == 0:
             low, high = sorted((1 / check_number("scale", self.scale, low=1e-3), float(self.scale)))  # type: ignore[arg-type]
         else:
+            if np.shape(self.scale) != (2,):
+                raise ParameterError(f"scale={self.scale!r}; expected (smallest, largest).")
             low, high = (check_number("scale", s, low=1e-3) for s in self.scale)  # type: ignore[union-attr]
         if low > high:
             raise ParameterError(f"scale={self.scale!r}; expected (smallest, largest).")
@@ -326,7 +329,8 @@ class JitterPatches(TransformerMixin, BaseEstimator):
     n_patches : int, default=8
         m. Patch 0 is the vector itself.
     scale : float, default=0.05
-        Standard deviation of the jitter, in units of each feature's standard deviation in `fit`.
+        Standard deviation of the jitter, in units of each feature's standard deviation in `fit`
+        (of 1 where that is 0).
     random_state : int, RandomState or None, default=0
         Seed of the jitter. With None it is drawn anew in each `fit`.
 
@@ -367,7 +371,9 @@ class JitterPatches(TransformerMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         noise = rng.standard_normal((n_patches, X.shape[1]))
         noise[0] = 0
-        self.offsets_ = noise * scale * X.std(axis=0)
+        spread = X.std(axis=0)
+        # As StandardScaler does: of one candidate, or a constant, nothing is known.
+        self.offsets_ = noise * scale * np.where(spread > 0, spread, 1.0)
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -385,6 +391,4 @@ class JitterPatches(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        if X.ndim != 2:
-            raise DataError(f"features have shape {X.shape}; expected (n, f).")
         return np.asarray(X[:, None] + self.offsets_)

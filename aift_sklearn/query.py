@@ -6,11 +6,14 @@ modAL's own learners work with current releases of scikit-learn.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 
+from ._candidates import pick_rows
 from ._checks import check_option
 from ._modal import query_result
 from .coldstart import most_typical
@@ -20,6 +23,7 @@ from .selection import (
     check_extension,
     check_n_instances,
     diversified,
+    group_codes,
     spread_over_groups,
     top,
 )
@@ -30,6 +34,9 @@ from .selection import (
 __all__ = ["aift_sampling", "patch_diversity", "patch_entropy"]
 
 Floats = NDArray[np.float64]
+
+# Clustering more candidates than this takes longer and finds the same clusters.
+_MAX_EMBEDDED = 50_000
 
 
 def aift_sampling(
@@ -45,6 +52,7 @@ def aift_sampling(
     diversify: float | None = None,
     cold_start: Literal["typical", "pretrained", "random"] = "typical",
     groups: Any = None,
+    eps: float | None = None,
     random_state: Any = None,
 ) -> Any:
     """Ask for the candidates whose patches the model finds uncertain and contradictory.
@@ -71,11 +79,14 @@ def aift_sampling(
     cold_start : {"typical", "pretrained", "random"}, default="typical"
         What to ask for while labels of fewer than two classes are known. "typical": the most
         typical candidate of each of b clusters of the pre-trained embeddings, away from those
-        already labelled; "pretrained": the highest scores of the pre-training classes'
+        already labelled (of more than 50,000 candidates, a random subset is embedded);
+        "pretrained": the highest scores of the pre-training classes'
         probabilities; "random".
     groups : array-like of shape (n,), optional
         Patient, slide or video of each candidate of the pool: within the top ω·b (``diversify``,
         by default 4), no group gives another candidate while one with fewer is left.
+    eps : float, default=2**-52
+        As of `patch_consistency`.
     random_state : int, RandomState, Generator or None, default=None
         Seeds the random extension, the clustering and the random cold start.
 
@@ -114,20 +125,14 @@ def aift_sampling(
     estimator = _estimator(classifier)
     check_n_instances(n_instances, _length(X_pool))
     check_option("cold_start", cold_start, ("typical", "pretrained", "random"))
-    if random_extension is not None and (diversify is not None or groups is not None):
-        raise ParameterError(
-            "random_extension draws at random, diversify and groups choose for variety; pass "
-            f"one of them, not random_extension={random_extension!r} with the others."
-        )
-    for name, omega in (("random_extension", random_extension), ("diversify", diversify)):
-        if omega is not None:
-            check_extension(name, omega)
+    _check_variety(random_extension, diversify, groups, _length(X_pool))
     rng = _generator(random_state)
     consistency: dict[str, Any] = {
         "alpha": alpha,
         "entropy_weight": entropy_weight,
         "diversity_weight": diversity_weight,
         "reduction": reduction,
+        "eps": eps,
     }
     # Parameters are checked before the pool is read, and in the cold start too.
     patch_consistency(np.full((1, 1, 2), 0.5), **consistency)
@@ -135,19 +140,17 @@ def aift_sampling(
         scores = estimator.score_candidates(X_pool, **consistency)
     elif cold_start == "pretrained":
         scores = _pretrained_scores(estimator, X_pool, consistency)
-    elif cold_start == "random":
-        return query_result(rng.choice(_length(X_pool), n_instances, replace=False), None)
     else:
-        labelled = getattr(estimator, "memory_", None)
-        embeddings = _embed(estimator, X_pool)
-        known = None if labelled is None else _embed(estimator, labelled.X)
-        return query_result(most_typical(embeddings, n_instances, known=known, rng=rng), None)
+        draw = _draw if cold_start == "random" else _typical
+        return query_result(_unscored(draw, estimator, X_pool, n_instances, groups, rng), None)
     if random_extension is not None:
         indices = draw_extension(scores, n_instances, random_extension, rng)
     elif diversify is not None:
-        indices = diversified(
-            scores, n_instances, diversify, lambda i: _embed(estimator, X_pool[i]), groups
-        )
+
+        def embed(shortlist: NDArray[np.intp]) -> NDArray[np.float32]:
+            return _embed(estimator, pick_rows(X_pool, shortlist))
+
+        indices = diversified(scores, n_instances, diversify, embed, groups)
     elif groups is not None:
         indices = spread_over_groups(scores, n_instances, groups)
     else:
@@ -242,11 +245,57 @@ def _pretrained_scores(estimator: Any, X_pool: Any, consistency: dict[str, Any])
     return patch_consistency(predict(X_pool), **consistency)
 
 
+def _check_variety(random_extension: Any, diversify: Any, groups: Any, n: int) -> None:
+    if random_extension is not None and (diversify is not None or groups is not None):
+        raise ParameterError(
+            "random_extension draws at random, diversify and groups choose for variety; pass "
+            f"one of them, not random_extension={random_extension!r} with the others."
+        )
+    for name, omega in (("random_extension", random_extension), ("diversify", diversify)):
+        if omega is not None:
+            check_extension(name, omega)
+    if groups is not None:
+        group_codes(groups, n)
+
+
+def _unscored(
+    rank: Any, estimator: Any, X_pool: Any, n_instances: int, groups: Any, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Choose without scores: there is nothing to weigh against variety yet."""
+    if groups is None:
+        return np.asarray(rank(estimator, X_pool, n_instances, rng))
+    n_ranked = min(4 * n_instances, _length(X_pool))
+    ranked = rank(estimator, X_pool, n_ranked, rng)
+    by_rank = -np.arange(n_ranked)
+    chosen = spread_over_groups(by_rank, n_instances, np.asarray(groups)[ranked])
+    return np.asarray(ranked[chosen])
+
+
+def _draw(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    return rng.choice(_length(X_pool), n_ranked, replace=False)
+
+
+def _typical(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generator) -> Any:
+    """Rank the most typical candidates, of a random subset where the pool is large."""
+    n, size = _length(X_pool), max(_MAX_EMBEDDED, n_ranked)
+    subset = np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
+    pool = X_pool if n <= size else pick_rows(X_pool, subset)
+    labelled = getattr(estimator, "memory_", None)
+    known = None if labelled is None else _embed(estimator, labelled.X)
+    images = len(getattr(X_pool, "shape", np.shape(X_pool))) > 2
+    embeddings = _embed(estimator, pool)
+    return subset[most_typical(embeddings, n_ranked, known=known, directions=images, rng=rng)]
+
+
 def _embed(estimator: Any, X: Any) -> NDArray[np.float32]:
+    """Embeddings, or the flattened features of an estimator that has none, or none yet."""
     embed = getattr(estimator, "embed", None)
     if embed is not None:
-        return np.asarray(embed(X), dtype=np.float32)
-    return np.asarray(X, dtype=np.float32).reshape(len(X), -1)
+        with contextlib.suppress(NotFittedError):
+            return np.asarray(embed(X), dtype=np.float32)
+    readable = isinstance(X, list) or hasattr(X, "__array__")
+    features = np.asarray(X if readable else X[0 : _length(X)], dtype=np.float32)
+    return features.reshape(len(features), -1)
 
 
 def _length(X: Any) -> int:

@@ -2,7 +2,8 @@
 
 ``P`` holds patch probabilities with shape (..., m, K): any leading axes (usually the n
 candidates), m patches, K classes. Every function reduces the last two axes, and none depends on
-the order of the patches.
+the order of the patches beyond rounding; `patch_consistency` not even by that, so that ties between
+candidates stay ties.
 
 The scores are those of AIFT (Zhou et al., CVPR 2017) and ACFT (Zhou et al., Medical Image
 Analysis 71:101997, 2021). With e_j the entropy of patch j and d_jl the symmetric Kullback-Leibler
@@ -34,8 +35,10 @@ Floats = NDArray[np.float64]
 EPS = 2.0**-52
 """Added to each probability inside logarithms: MATLAB's ``eps``, as in the authors' code."""
 
-# Means are compared after rounding, so that an exact .5 is a tie whatever the order of summation.
+# Means are compared after rounding, so that an exact .5 is a tie whatever the order of summation;
+# single precision does not keep more than six decimals of it.
 _MEAN_DECIMALS = 12
+_MEAN_DECIMALS_SINGLE = 6
 
 _PATTERNS = "ABCDEFG"
 _TEMPLATES: Floats = np.array(
@@ -77,7 +80,7 @@ def _check_probabilities(P: ArrayLike) -> Floats:
             f"{P.shape}); expected 1. Classes go last: for two classes pass both, "
             "np.stack([1 - p, p], axis=-1)."
         )
-    return P
+    return P.clip(0.0, 1.0)
 
 
 def _check_eps(eps: float | None) -> float:
@@ -98,10 +101,17 @@ def _majority_size(n_patches: int, alpha: float) -> int:
     return max(1, math.floor(round(n_patches * float(alpha), 9) + 0.5))
 
 
-def _keep_majority(P: Floats, size: int) -> Floats:
+def _decimals(P: ArrayLike) -> int:
+    """Decimals of a mean that the precision of the probabilities supports."""
+    dtype = np.asarray(P).dtype
+    single = dtype.kind == "f" and dtype.itemsize <= 4
+    return _MEAN_DECIMALS_SINGLE if single else _MEAN_DECIMALS
+
+
+def _keep_majority(P: Floats, size: int, decimals: int) -> Floats:
     """Keep the ``size`` patches that agree most with the majority, in a canonical order."""
     # Sorted before summing: the mean is then the same for every order of the patches.
-    mean = np.sort(P, axis=-2).mean(axis=-2).round(_MEAN_DECIMALS)
+    mean = np.sort(P, axis=-2).mean(axis=-2).round(decimals)
     majority = mean.argmax(axis=-1)[..., None, None]
     leading = np.take_along_axis(P, majority, axis=-1)[..., 0]
     order = np.argsort(-leading, axis=-1, kind="stable")
@@ -250,8 +260,9 @@ def select_majority(P: ArrayLike, alpha: float) -> Floats:
     >>> select_majority(np.stack([1 - p, p], axis=-1), alpha=1/4)[:, 1].round(2)
     array([0. , 0. , 0.1])
     """
+    decimals = _decimals(P)
     P = _check_probabilities(P)
-    return _keep_majority(P, _majority_size(P.shape[-2], alpha))
+    return _keep_majority(P, _majority_size(P.shape[-2], alpha), decimals)
 
 
 def patch_consistency(
@@ -308,6 +319,7 @@ def patch_consistency(
     >>> patch_consistency(P).round(2), patch_consistency(P, alpha=1).round(2)
     (np.float64(21.62), np.float64(1241.77))
     """
+    decimals = _decimals(P)
     P, eps = _check_probabilities(P), _check_eps(eps)
     for name, weight in (
         ("entropy_weight", entropy_weight),
@@ -320,7 +332,7 @@ def patch_consistency(
     size = _majority_size(P.shape[-2], alpha)
     if diversity_weight > 0:
         size = min(max(size, 2), P.shape[-2])
-    kept = _keep_majority(P, size)
+    kept = _keep_majority(P, size, decimals)
     n_pairs = max(size * (size - 1), 1)
     per_patch, per_pair = (1, 1) if reduction == "sum" else (size, n_pairs)
     score = np.zeros(P.shape[:-2])
@@ -401,13 +413,14 @@ def prediction_pattern(P: ArrayLike) -> NDArray[np.str_]:
     >>> prediction_pattern(np.stack([1 - p, p], axis=-1))
     array(['A', 'C', 'D'], dtype='<U1')
     """
+    decimals = _decimals(P)
     P = _check_probabilities(P)
     if P.shape[-1] < 2:
         raise DataError(f"P has shape {P.shape}; a pattern needs at least two classes.")
     if P.shape[-1] == 2:
         distance = _template_distance(P[..., 1], _TEMPLATES)
     else:
-        mean = np.sort(P, axis=-2).mean(axis=-2).round(_MEAN_DECIMALS)
+        mean = np.sort(P, axis=-2).mean(axis=-2).round(decimals)
         first_two = np.argsort(-mean, axis=-1, kind="stable")[..., None, :2]
         leading = np.take_along_axis(P, first_two, axis=-1)
         mirrored = (1.0 - _TEMPLATES)[:, ::-1]

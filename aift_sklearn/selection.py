@@ -20,9 +20,9 @@ Indices = NDArray[np.intp]
 
 def _check(scores: ArrayLike, n_instances: int) -> NDArray[np.float64]:
     scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or np.isnan(scores).any():
-        state = "holds a NaN" if scores.ndim == 1 else f"has shape {scores.shape}"
-        raise DataError(f"scores {state}; expected one number per candidate, shape (n,).")
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        state = f"has shape {scores.shape}" if scores.ndim != 1 else "holds NaN or infinity"
+        raise DataError(f"scores {state}; expected one finite number per candidate, shape (n,).")
     check_n_instances(n_instances, len(scores))
     return scores
 
@@ -170,9 +170,9 @@ def diversified(
     omega : float ≥ 1
         Length of the shortlist in units of b. 1 is the plain top b; a larger value trades score
         for variety.
-    embeddings : array-like of shape (ceil(ω·b), E), or callable
+    embeddings : array-like of shape (n, E), or callable
         Where the candidates of the shortlist lie: an array with one row per candidate of the
-        whole pool, shape (n, E), or a function from indices (k,) to rows (k, E), so that only the
+        whole pool, or a function from indices (k,) to rows (k, E), so that only the
         shortlist needs to be embedded.
     groups : array-like of shape (n,), optional
         Patient, slide or video of each candidate: no group of the shortlist gives another
@@ -199,7 +199,7 @@ def diversified(
     shortlist = _shortlist(scores, n_instances, omega)
     rows = embeddings(shortlist) if callable(embeddings) else np.asarray(embeddings)[shortlist]
     rows = np.asarray(rows, dtype=np.float64).reshape(len(shortlist), -1)
-    members = None if groups is None else _codes(groups, len(scores))[shortlist]
+    members = None if groups is None else group_codes(groups, len(scores))[shortlist]
     picked: list[int] = []
     distance = np.full(len(shortlist), np.inf)
     free = np.ones(len(shortlist), dtype=bool)
@@ -242,7 +242,7 @@ def spread_over_groups(
     scores = _check(scores, n_instances)
     check_extension("omega", omega)
     shortlist = _shortlist(scores, n_instances, omega)
-    members = _codes(groups, len(scores))[shortlist]
+    members = group_codes(groups, len(scores))[shortlist]
     # The k-th best of its group, for every candidate: all firsts come before any second.
     turn = np.zeros(len(shortlist), dtype=np.intp)
     for group in np.unique(members):
@@ -251,14 +251,20 @@ def spread_over_groups(
     return _ranked(shortlist[np.argsort(turn, kind="stable")[:n_instances]], scores)
 
 
-def _codes(groups: ArrayLike, n_candidates: int) -> Indices:
+def group_codes(groups: ArrayLike, n_candidates: int) -> Indices:
+    """Number the groups of the candidates from 0 on, shape (n,)."""
     groups = np.asarray(groups)
     if groups.shape != (n_candidates,):
         raise DataError(
             f"groups has shape {groups.shape}; expected one group per candidate of the pool, "
             f"shape ({n_candidates},)."
         )
-    codes: Indices = np.unique(groups, return_inverse=True)[1].astype(np.intp)
+    try:
+        codes: Indices = np.unique(groups, return_inverse=True)[1].astype(np.intp)
+    except TypeError as error:
+        raise DataError(
+            f"groups cannot be told apart: {error}; pass strings or integers."
+        ) from error
     return codes
 
 

@@ -200,6 +200,7 @@ def train(
             optimizer=torch.optim.AdamW,
             optimizer__param_groups=[("head.*", {"lr": lr * head_lr_factor})],
             optimizer__weight_decay=weight_decay,
+            optimizer__fused=True,
             lr=lr,
             max_epochs=max_epochs,
             batch_size=batch_size,

@@ -32,7 +32,7 @@ def main():
     """Run the study and write what it found."""
     dataset, classifier = load_tissue(), default_classifier()
     table = simulate(
-        dataset, classifier, n_rounds=6, n_instances=12, seeds=SEEDS, on_round=print, verbose=0
+        dataset, classifier, n_rounds=9, n_instances=12, seeds=SEEDS, on_round=print, verbose=0
     )
     reference = whole_pool(dataset, classifier)
     figure = Figure(figsize=(6.4, 4), layout="constrained")

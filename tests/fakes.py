@@ -16,6 +16,10 @@ class TableModel(ClassifierMixin, BaseEstimator):
         self.table = table
         self.embeddings = embeddings
 
+    def fit(self, X, y):
+        self.classes_seen_, self.taught_ = [], []
+        return self.partial_fit(X, y)
+
     def partial_fit(self, X, y):
         self.classes_seen_ = np.unique(np.append(getattr(self, "classes_seen_", []), y))
         self.taught_ = [*getattr(self, "taught_", []), *np.asarray(X)[:, 0].tolist()]

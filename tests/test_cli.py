@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import aift_sklearn
 from aift_sklearn import AffinePatches, AIFTClassifier, cli
-from aift_sklearn.study import demo, read_table
+from aift_sklearn.errors import MissingDependencyError
+from aift_sklearn.study import demo, read_table, simulate
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
@@ -88,14 +89,34 @@ def test_errors_are_one_readable_line(fast, tmp_path, monkeypatch, capsys):
     assert "Traceback" not in captured.err
 
 
-def test_interrupt_is_no_traceback(monkeypatch, capsys, tmp_path):
-    def interrupt():
-        raise KeyboardInterrupt
+def test_errors_keep_their_brackets(monkeypatch, capsys, tmp_path):
+    def missing():
+        raise MissingDependencyError("scikit-image", extra="study", purpose="load_tissue()")
 
-    monkeypatch.setitem(demo.DATASETS, "tissue", interrupt)
-    with pytest.raises(SystemExit) as stop:
+    monkeypatch.setitem(demo.DATASETS, "tissue", missing)
+    with pytest.raises(SystemExit):
         cli.main(["simulate", "--out", str(tmp_path)])
-    assert stop.value.code == 130
+    assert 'pip install "aift-sklearn[study]"' in capsys.readouterr().err
+
+
+def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path):
+    seen = {}
+
+    def spy(*args, **options):
+        seen.update(options)
+        return simulate(*args, **options)
+
+    monkeypatch.setattr(demo, "simulate", spy)
+    out = str(tmp_path)
+    result = run(
+        *("simulate", "--restart", "--strategy", "margin", "--strategy", "aift", "--quiet"),
+        *("--rounds", "2", "--batch", "4", "--seeds", "1", "--out", out),
+    )
+    assert result.exit_code == 0, result.output
+    assert seen["restart"]
+    assert seen["strategies"] == ["margin", "AIFT"]
+    assert "area" in result.output
+    assert "labels to reach" not in result.output
 
 
 def test_unknown_data_is_refused():

@@ -1,13 +1,15 @@
 """Whole loops: modAL's learner restarts each round, ours continues."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import make_blobs
 from fakes import TableModel
 from modAL.models import ActiveLearner
 from modAL.uncertainty import uncertainty_sampling
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from torch import nn
 
 from aift_sklearn import (
@@ -92,7 +94,7 @@ def test_ours_continues_and_modals_restarts():
         learner = Learner(spy, aift_sampling)
         learner.teach(X[:10], y[:10])
         learner.teach(X[10:15], y[10:15])
-    assert calls == [("partial_fit", 10), ("partial_fit", 5), ("fit", 10), ("fit", 15)]
+    assert calls == [("fit", 10), ("partial_fit", 5), ("fit", 10), ("fit", 15)]
 
 
 def test_starts_from_labels_that_are_known():
@@ -166,3 +168,76 @@ def test_repr_and_clone_work():
     assert copied.query_strategy is aift_sampling
     assert copied.estimator is not learner.estimator
     assert copied.get_params()["estimator__replay"] == "hard"
+
+
+def test_a_clone_was_taught_nothing():
+    X, y = make_blobs(20)
+    learner = AIFTLearner(AIFTClassifier(LogisticRegression()), bootstrap_init=True)
+    learner.teach(X.reshape(20, -1) / 255, y)
+    copied = clone(learner)
+    assert copied.X_training is None
+    assert copied.bootstrap_init
+    assert not hasattr(copied.estimator, "estimator_")
+
+
+def test_what_is_refused_is_not_kept_without_partial_fit_either():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(15, 3))
+    learner = AIFTLearner(LogisticRegression())
+    with pytest.raises(ValueError, match="class"):
+        learner.teach(X[:5], np.zeros(5))
+    learner.teach(X[5:], np.arange(10) % 2)
+    assert len(learner.y_training) == 10
+
+
+def test_scikit_learns_incremental_estimators_need_no_classes():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = (X[:, 0] > 0).astype(int)
+    learner = AIFTLearner(SGDClassifier(loss="log_loss", random_state=0))
+    learner.teach(X[:30], y[:30])
+    learner.teach(X[30:], y[30:])
+    assert learner.score(X, y) > 0.8
+    late = AIFTLearner(SGDClassifier(loss="log_loss", random_state=0))
+    late.teach(X[:1], y[:1], classes=[0, 1])
+    assert late.predict_proba(X).shape == (60, 2)
+
+
+def test_frames_stay_frames():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["area", "roundness"])
+    y = (X["area"] > 0).to_numpy().astype(int)
+    learner = AIFTLearner(RandomForestClassifier(10, random_state=0), uncertainty_sampling)
+    learner.teach(X[:20], y[:20])
+    for _ in range(2):
+        indices, rows = learner.query(X, n_instances=5)
+        learner.teach(rows, y[indices])
+    assert list(learner.X_training.columns) == ["area", "roundness"]
+    assert len(learner.X_training) == 30
+
+
+def test_taught_labels_do_not_change_with_the_callers_array():
+    X, y = make_blobs(20)
+    learner = AIFTLearner(classifier())
+    mine = X[:10].copy()
+    learner.teach(mine, y[:10])
+    mine[:] = 0
+    assert learner.X_training.any()
+
+
+def test_metrics_are_returned_when_asked_for():
+    table = np.random.default_rng(0).dirichlet([1, 1], (9, 5))
+    learner = AIFTLearner(TableModel(table).partial_fit([[0], [1]], [0, 1]))
+    rows = np.arange(9.0)[:, None]
+    indices, _, metrics = learner.query(rows, n_instances=3, return_metrics=True)
+    if metrics is not None:
+        np.testing.assert_allclose(metrics, learner.estimator.score_candidates(rows)[indices])
+
+
+def test_warm_start_remembers_classes_through_a_batch_of_one():
+    X, y = make_blobs(40)
+    learner = ActiveLearner(classifier(warm_start=True), aift_sampling)
+    learner.teach(X[:12], y[:12])
+    empty = np.flatnonzero(y == "empty")[:4]
+    learner.teach(X[empty], y[empty], only_new=True)
+    assert learner.estimator.classes_seen_.tolist() == ["disc", "empty"]

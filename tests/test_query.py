@@ -12,10 +12,12 @@ from fakes import TableModel
 from modAL.models import ActiveLearner
 from modAL.utils.combination import make_linear_combination, make_product
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 from aift_sklearn import (
     AffinePatches,
     AIFTClassifier,
+    AIFTLearner,
     CNNClassifier,
     aift_sampling,
     coldstart,
@@ -147,13 +149,84 @@ def test_typical_takes_turns_when_points_coincide():
     assert np.bincount(picked // 5).tolist() == [3, 3]
 
 
-def test_typical_clusters_a_subset_of_a_large_pool(monkeypatch):
-    monkeypatch.setattr(coldstart, "_MAX_CLUSTERED", 30)
+def test_typical_embeds_a_subset_of_a_large_pool(monkeypatch):
+    monkeypatch.setattr("aift_sklearn.query._MAX_EMBEDDED", 30)
     points, _ = clusters([100, 100])
-    picked = coldstart.most_typical(points, 4, rng=np.random.default_rng(0))
+    embedded = []
+    model = TableModel(TABLE)
+    model.embed = lambda X: embedded.append(len(X)) or X
+    picked = ask(model, points, 4, random_state=0)
+    assert embedded == [30]
     assert len(set(picked.tolist())) == 4
     assert picked.max() > 30
-    assert len(coldstart.most_typical(points, 80, rng=np.random.default_rng(0))) == 80
+    assert len(set(ask(model, points, 80, random_state=0).tolist())) == 80
+
+
+def test_typical_of_features_minds_scale_and_position_not_direction():
+    rng = np.random.default_rng(0)
+    points = np.repeat([[1.0, 1.0], [5.0, 5.0]], 30, axis=0) + rng.normal(0, 0.2, (60, 2))
+    points[:, 1] *= 1e-3
+    clf = AIFTClassifier(LogisticRegression())
+    for seed in range(10):
+        assert sorted(ask(clf, points, 2, random_state=seed) // 30) == [0, 1]
+
+
+def test_typical_is_found_where_only_some_neighbours_are_searched(monkeypatch):
+    points, label = clusters([200, 200])
+    monkeypatch.setattr(coldstart, "_MAX_SEARCHED", 60)
+    picked = coldstart.most_typical(points, 2, rng=np.random.default_rng(0))
+    assert sorted(label[picked]) == [0, 1]
+
+
+@pytest.mark.parametrize("cold_start", ["typical", "random"])
+def test_groups_take_turns_in_the_cold_start_too(cold_start):
+    points, _ = clusters([30, 30])
+    groups = np.arange(60) % 5
+    clf = AIFTClassifier(LogisticRegression())
+    picked = ask(clf, points, 5, groups=groups, cold_start=cold_start, random_state=0)
+    assert sorted(groups[picked]) == [0, 1, 2, 3, 4]
+    with pytest.raises(DataError, match="groups has shape"):
+        ask(clf, points, 5, groups=["a"], cold_start=cold_start)
+
+
+def test_cold_start_of_an_untrained_network_looks_at_pixels():
+    X, y = make_blobs(40)
+    own = CNNClassifier(nn.LazyConv2d(4, 3), pretrained=False)
+    picked = ask(AIFTClassifier(own, patches=AffinePatches(2)), X, 10, random_state=0)
+    assert set(y[picked]) == {"disc", "empty"}
+
+
+class RisingOnly:
+    """A pool like an HDF5 data set: slices, and index arrays in rising order only."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+
+    def __getitem__(self, key):
+        if not isinstance(key, slice):
+            assert (np.diff(key) > 0).all()
+        return self.X[key]
+
+
+@pytest.mark.parametrize("wrap", [RisingOnly, list, np.asarray], ids=["lazy", "list", "array"])
+def test_pools_of_any_kind_are_asked_alike(wrap):
+    X, y = make_blobs(30)
+    own = CNNClassifier(nn.LazyConv2d(4, 3), pretrained=False, max_epochs=1)
+    clf = AIFTClassifier(own, patches=AffinePatches(2), random_state=0)
+    expected = ask(clf, X, 4, random_state=0)
+    assert ask(clf, wrap(X), 4, random_state=0).tolist() == expected.tolist()
+    clf.fit(X[:20], y[:20])
+    expected = ask(clf, X, 4, diversify=3)
+    assert ask(clf, wrap(X), 4, diversify=3).tolist() == expected.tolist()
+    learner = AIFTLearner(clf)
+    np.testing.assert_array_equal(
+        learner.query(wrap(X), n_instances=4)[1], X[top(clf.score_candidates(X), 4)]
+    )
+
+
+def test_scores_use_the_eps_that_is_asked_for(model):
+    expected = top(scores.patch_consistency(TABLE, eps=1e-3, alpha=1), 5)
+    assert ask(model, POOL, 5, eps=1e-3, alpha=1).tolist() == expected.tolist()
 
 
 def test_cold_start_uses_flat_features_where_nothing_embeds():

@@ -88,6 +88,17 @@ def test_published_table(pattern):
 
 
 @pytest.mark.parametrize("pattern", GOLDEN)
+def test_published_majority_also_in_single_precision(pattern):
+    p, expected = GOLDEN[pattern]
+    for P in (binary(p).astype(np.float32), binary(np.float32(p)).astype(np.float32)):
+        kept = scores.select_majority(P, 0.25)
+        np.testing.assert_allclose(kept, scores.select_majority(binary(p), 0.25), atol=1e-6)
+        assert scores.patch_consistency(P, diversity_weight=0) == pytest.approx(
+            expected[1], abs=0.01
+        )
+
+
+@pytest.mark.parametrize("pattern", GOLDEN)
 def test_patterns_are_named_after_their_templates(pattern):
     p, _ = GOLDEN[pattern]
     assert scores.prediction_pattern(binary(p)) == pattern
@@ -100,6 +111,30 @@ def test_three_classes_have_patterns():
     unsure = np.tile([0.4, 0.4, 0.2], (12, 1))
     assert scores.prediction_pattern(np.stack([sure, camps, unsure])).tolist() == ["D", "C", "A"]
     assert scores.prediction_pattern(np.stack([sure, camps])[..., [2, 1, 0]]).tolist() == ["D", "C"]
+
+
+@given(patch_probabilities(max_patches=24, max_classes=5))
+def test_patterns_are_the_nearest_templates(P):
+    templates = {name: np.sort(p) for name, (p, _) in GOLDEN.items()}
+    quantiles = np.linspace(0, 1, 11)
+    means = [round(math.fsum(column) / len(P), 12) for column in P.T]
+    first, second = sorted(range(P.shape[1]), key=lambda c: (-means[c], c))[:2]
+    columns = [(1, False)] if P.shape[1] == 2 else [(first, False), (second, True)]
+    distance = {
+        name: sum(
+            np.sum((np.quantile(P[:, c], quantiles) - (np.sort(1 - t) if mirrored else t)) ** 2)
+            for c, mirrored in columns
+        )
+        for name, t in templates.items()
+    }
+    # Ties between templates may fall either way by rounding.
+    assert distance[str(scores.prediction_pattern(P))] <= min(distance.values()) + 1e-9
+
+
+def test_rounding_beyond_zero_and_one_is_no_error():
+    P = [[1 + 5e-7, -5e-7], [0.5, 0.5]]
+    assert np.isfinite(scores.patch_consistency(P, alpha=1))
+    assert np.isfinite(scores.mutual_information(P))
 
 
 @given(patch_probabilities())

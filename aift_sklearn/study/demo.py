@@ -18,6 +18,7 @@ from .datasets import Dataset, load_tissue
 from .metrics import summarise
 from .report import headline, write_report
 from .simulate import simulate, write_table
+from .strategies import build_strategy
 
 __all__ = ["DATASETS", "default_classifier", "print_summary", "run_demo", "run_study"]
 
@@ -102,22 +103,27 @@ def run_study(
     DataFrame
         The table of `simulate`.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     options = {
-        "strategies": list(strategies),
+        "strategies": [build_strategy(name)[0] for name in strategies],
         "n_rounds": n_rounds,
         "n_instances": n_instances,
         "seeds": list(seeds),
         "restart": restart,
     }
-    table = _run(DATASETS[data](), out / "report.html", options, title=None, verbose=verbose)
-    Console().print(f"Table:  {write_table(table, out / 'table.jsonl')}", soft_wrap=True)
-    return table
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    report, rows = out / "report.html", out / "table.jsonl"
+    return _run(DATASETS[data](), report, options, title=None, rows=rows, verbose=verbose)
 
 
 def _run(
-    dataset: Dataset, path: Path, options: dict[str, Any], *, title: str | None, verbose: bool
+    dataset: Dataset,
+    path: Path,
+    options: dict[str, Any],
+    *,
+    title: str | None,
+    rows: Path | None = None,
+    verbose: bool,
 ) -> pd.DataFrame:
     console = Console()
     console.print(dataset, highlight=False)
@@ -125,12 +131,15 @@ def _run(
     classifier = default_classifier()
     table = simulate(dataset, classifier, **options, verbose=int(verbose))
     seconds = time.perf_counter() - start
+    if rows is not None:
+        # Before anything else can fail.
+        console.print(f"Table:  {write_table(table, rows)}", soft_wrap=True, markup=False)
     print_summary(table, console)
     cnn, patches = classifier.estimator, classifier.patches
     settings = {**options, "classifier": classifier, "cnn": cnn, "patches": patches}
     report = write_report(table, dataset, path, title=title, parameters=settings)
     console.print(f"Took {seconds:.0f} s.")
-    console.print(f"Report: {report}", soft_wrap=True)
+    console.print(f"Report: {report}", soft_wrap=True, markup=False)
     return table
 
 
@@ -156,8 +165,8 @@ def print_summary(table: pd.DataFrame, console: Console) -> None:
         grid.add_row(str(n_labels), *cells)
     grid.add_section()
     grid.add_row("area", *(f"{summary.loc[name, 'alc']:.3f}" for name in strategies))
-    if "labels_needed_text" in summary:
+    if "random" in strategies:
         needed = [str(summary.loc[name, "labels_needed_text"]) for name in strategies]
         grid.add_row("labels to reach\nrandom's last", *needed)
     console.print(grid)
-    console.print(headline(table), highlight=False)
+    console.print(headline(table), highlight=False, markup=False)
