@@ -41,10 +41,11 @@ def main():
 
     area = area_under_curve(table)
     difference = paired_interval(area.loc["AIFT"], area.loc["random"])
+    verdict = "" if difference[1] > 0 else "On this easy pool that is no proven difference. "
     sentence = (
         f"{headline(table)} The area under the learning curve differs by {difference[0]:+.4f} "
         f"(95 % interval {difference[1]:+.4f} to {difference[2]:+.4f}, {len(SEEDS)} paired seeds). "
-        f"The whole pool of {dataset.n_candidates} labels gives {reference['auc']:.3f}. "
+        f"{verdict}The whole pool of {dataset.n_candidates} labels gives {reference['auc']:.3f}. "
     )
     curves = table.pivot_table(index="n_labels", columns="strategy", values="auc").round(4)
     rows = "\n".join(

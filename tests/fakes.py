@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from aift_sklearn import AIFTClassifier
 from aift_sklearn.errors import ModelNotFittedError
 from aift_sklearn.scores import patch_consistency
 
@@ -32,3 +33,19 @@ class TableModel(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return self.table[np.asarray(X)[:, 0].astype(int)].mean(axis=1).argmax(axis=1)
+
+
+def spied_classifier():
+    """An AIFTClassifier that notes its calls as (method, number of candidates), and the notes."""
+    calls = []
+
+    class Spy(AIFTClassifier):
+        def fit(self, X, y):
+            calls.append(("fit", len(X)))
+            return super().fit(X, y)
+
+        def partial_fit(self, X, y, classes=None):
+            calls.append(("partial_fit", len(X)))
+            return super().partial_fit(X, y, classes)
+
+    return Spy, calls

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_blobs
-from fakes import TableModel
+from fakes import TableModel, spied_classifier
 from modAL.models import ActiveLearner
 from modAL.uncertainty import uncertainty_sampling
 from sklearn.base import clone
@@ -77,17 +77,7 @@ def test_a_first_batch_of_one_class_is_no_dead_end(Learner):
 
 def test_ours_continues_and_modals_restarts():
     X, y = make_blobs(40)
-    calls = []
-
-    class Spy(AIFTClassifier):
-        def fit(self, X, y):
-            calls.append(("fit", len(X)))
-            return super().fit(X, y)
-
-        def partial_fit(self, X, y, classes=None):
-            calls.append(("partial_fit", len(X)))
-            return super().partial_fit(X, y, classes)
-
+    Spy, calls = spied_classifier()
     for Learner in (AIFTLearner, ActiveLearner):
         spy = Spy(LogisticRegression(), classes=["disc", "empty"], patches=AffinePatches(2))
         spy.set_params(estimator=CNNClassifier(small_cnn, pretrained=False, max_epochs=1))

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_blobs
+from fakes import spied_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -102,17 +103,7 @@ def test_asks_what_the_strategy_asks(dataset, classifier):
 
 
 def test_restart_fits_anew_on_everything(dataset):
-    calls = []
-
-    class Spy(AIFTClassifier):
-        def fit(self, X, y):
-            calls.append(("fit", len(X)))
-            return super().fit(X, y)
-
-        def partial_fit(self, X, y, classes=None):
-            calls.append(("partial_fit", len(X)))
-            return super().partial_fit(X, y, classes)
-
+    Spy, calls = spied_classifier()
     spy = Spy(Pixels(), patches=AffinePatches(2, size=8))
     simulate(dataset, spy, ["random"], n_rounds=3, n_instances=8, restart=True)
     assert [call for call in calls if call[0] == "fit"] == [("fit", 8), ("fit", 16), ("fit", 24)]
