@@ -57,7 +57,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path(
         "demo-report.html"
     ),
-    seeds: Seeds = 2,
+    seeds: Seeds = 3,
     rounds: Rounds = 6,
     batch: Batch = 12,
     quiet: Quiet = False,
