@@ -44,12 +44,11 @@ class EmbeddingMixin:
         shape = image_shape(X)
         if shape is None and not isinstance(self.backbone, str):
             X = check_features(self, X, dtype=np.float32, reset=reset)
-            channels = X.shape[1]
         else:
             X = check_images(X)
-            channels = X.shape[1]
             if len(X) == 0:
                 raise DataError(f"X has shape {X.shape}; expected at least one image.")
+        channels = X.shape[1]
         if reset:
             self._n_dims, self.n_features_in_ = X.ndim, channels
         elif X.ndim != getattr(self, "_n_dims", X.ndim):
