@@ -59,6 +59,8 @@ class MissingDependencyError(AIFTError, ImportError):
         Extra of ``aift-sklearn`` that brings it.
     purpose : str
         What it was needed for.
+    command : str, optional
+        How to install it, where no extra brings it.
 
     Examples
     --------
@@ -66,8 +68,8 @@ class MissingDependencyError(AIFTError, ImportError):
     load_tissue() needs scikit-image, which is not installed: pip install "aift-sklearn[study]"
     """
 
-    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs {package}, which is not installed: "
-            f'pip install "aift-sklearn[{extra}]"'
-        )
+    def __init__(
+        self, package: str, *, extra: str = "", purpose: str, command: str | None = None
+    ) -> None:
+        command = command or f'pip install "aift-sklearn[{extra}]"'
+        super().__init__(f"{purpose} needs {package}, which is not installed: {command}")

@@ -50,9 +50,9 @@ class ProgressBar:
         )
         self._task = self._progress.add_task(description, total=total)
 
-    def advance(self) -> None:
-        """Count one step."""
-        self._progress.advance(self._task)
+    def advance(self, steps: int = 1) -> None:
+        """Count steps that are done."""
+        self._progress.advance(self._task, steps)
 
     def describe(self, description: str) -> None:
         """Change what is said to be done."""

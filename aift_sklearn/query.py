@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
-from ._candidates import pick_rows
+from ._candidates import embedder, pick_rows
 from ._checks import check_option
 from ._modal import query_result
 from .coldstart import most_typical
@@ -282,9 +282,12 @@ def _typical(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generato
     pool = X_pool if n <= size else pick_rows(X_pool, subset)
     labelled = getattr(estimator, "memory_", None)
     known = None if labelled is None else _embed(estimator, labelled.X)
-    images = len(getattr(X_pool, "shape", np.shape(X_pool))) > 2
+    # Features of no CNN have no direction to speak of.
+    images = len(getattr(X_pool, "shape", np.shape(X_pool))) > 2 or embedder(
+        getattr(estimator, "estimator", None)
+    )
     embeddings = _embed(estimator, pool)
-    return subset[most_typical(embeddings, n_ranked, known=known, directions=images, rng=rng)]
+    return subset[most_typical(embeddings, n_ranked, known=known, directions=bool(images), rng=rng)]
 
 
 def _embed(estimator: Any, X: Any) -> NDArray[np.float32]:

@@ -14,12 +14,22 @@ except ImportError as error:
         error.name or "a package", extra="study", purpose="aift_sklearn.study"
     ) from error
 
-from .datasets import Dataset, load_tissue
+from .datasets import Dataset, split_dataset
 from .figures import plot_learning_curves
+from .files import (
+    load_boxes,
+    load_csv,
+    load_folder,
+    load_medmnist,
+    load_npz,
+    open_dataset,
+)
 from .metrics import area_under_curve, labels_to_reach, paired_interval, summarise
 from .report import headline, write_report
-from .simulate import evaluate, read_table, simulate, whole_pool, write_table
+from .simulate import evaluate, simulate, whole_pool
 from .strategies import STRATEGIES, random_sampling
+from .tables import read_table, write_table
+from .tissue import load_tissue
 
 __all__ = [
     "STRATEGIES",
@@ -28,12 +38,19 @@ __all__ = [
     "evaluate",
     "headline",
     "labels_to_reach",
+    "load_boxes",
+    "load_csv",
+    "load_folder",
+    "load_medmnist",
+    "load_npz",
     "load_tissue",
+    "open_dataset",
     "paired_interval",
     "plot_learning_curves",
     "random_sampling",
     "read_table",
     "simulate",
+    "split_dataset",
     "summarise",
     "whole_pool",
     "write_report",

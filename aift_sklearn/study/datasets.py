@@ -1,29 +1,27 @@
-"""Pools with known labels, on which asking can be simulated.
+"""Pools with known labels, on which asking can be simulated, and how they are split.
 
 Letters: n candidates of C channels, H by W pixels.
 """
 
 from __future__ import annotations
 
+import hashlib
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from ..errors import MissingDependencyError, ParameterError
+from .._checks import check_int, check_number
+from ..errors import DataError
 
-__all__ = ["Dataset", "load_tissue"]
+__all__ = ["Dataset", "split_dataset"]
 
+Array = NDArray[Any]
 Ints = NDArray[np.intp]
-
-# All in pixels of the 512 by 512 image. Nuclei are 8 to 12 wide and up to 30 long.
-_FIELD = 32
-_BLOCK = 64
-_TEST_ROWS_BELOW, _TEST_COLUMNS_FROM = 320, 256
-# Stays within the narrow nuclei: the membrane beside them carries most of the DAB.
-_DISC_RADIUS = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +44,8 @@ class Dataset:
         What the candidates are and how the labels were made.
     source, licence : str
         Where the images come from and under which terms.
+    notes : tuple of str
+        What was left out, and why.
     """
 
     name: str
@@ -53,11 +53,12 @@ class Dataset:
     y: NDArray[np.str_]
     X_test: NDArray[np.uint8]
     y_test: NDArray[np.str_]
-    groups: NDArray[Any] | None
-    groups_test: NDArray[Any] | None
+    groups: Array | None
+    groups_test: Array | None
     description: str
     source: str
     licence: str
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> NDArray[np.str_]:
@@ -75,160 +76,162 @@ class Dataset:
         for side, y in (("pool", self.y), ("test", self.y_test)):
             counts = (f"{(y == c).sum()} {c} ({(y == c).mean():.0%})" for c in self.classes)
             lines.append(f"  {side}  {len(y)}: " + ", ".join(counts))
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  note  {note}" for note in self.notes)])
 
 
-@dataclass(frozen=True, eq=False)
-class _Nuclei:
-    """Table of the nuclei in reading order, arrays of shape (n_nuclei,)."""
+def split_dataset(
+    name: str,
+    X: Array,
+    y: Array,
+    *,
+    groups: Array | None = None,
+    is_test: NDArray[np.bool_] | None = None,
+    test_fraction: float = 0.3,
+    max_pool: int | None = None,
+    max_test: int | None = None,
+    random_state: int = 0,
+    description: str = "",
+    source: str = "",
+    licence: str = "not stated",
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Split labelled candidates into a pool and a test set that share nothing.
 
-    row: Ints
-    column: Ints
-    positive: NDArray[np.bool_]
-    in_pool: NDArray[np.bool_]
-    in_test: NDArray[np.bool_]
-
-
-def load_tissue(size: int = 32) -> Dataset:
-    """Cell nuclei in stained human colon: is the nucleus DAB-positive? Works offline.
-
-    The image is scikit-image's ``immunohistochemistry`` (512 by 512 pixels; FHL2 protein brown
-    with DAB, nuclei blue with haematoxylin). A candidate is one detected nucleus in the middle of
-    a field of 32 by 32 pixels, which also shows its neighbours; the image is reflected where the
-    field leaves it. **The labels are computed, not given by an expert**: colour deconvolution
-    [1]_ measures DAB in a disc of radius 3 pixels on the nucleus, and Otsu's threshold over all
-    nuclei splits them. Nuclei in unstained stroma are easy negatives; in stained glands the
-    cytoplasm is brown around either class, and only the nucleus itself decides.
-
-    The test set is the upper right of the image (rows below 320, columns from 256). Nuclei whose
-    field crosses its border are left out, so pool and test share no pixel. Groups are the blocks
-    of a grid of 64 pixels; fields of neighbouring blocks of one side overlap. Candidates are in
-    reading order. Everything is deterministic.
+    Groups stay on one side, and an image of the pool that the test set holds too, pixel for pixel,
+    is left out. The pool is shuffled: files are often sorted by class.
 
     Parameters
     ----------
-    size : int, default=32
-        Height and width in pixels to which a field is resized, at least 16. At 32 the pixels are
-        those of the image; a larger value costs time and memory and shows no more.
+    name, description, source, licence, notes
+        As of `Dataset`.
+    X : ndarray of shape (n, C, H, W)
+        Candidates.
+    y : array-like of shape (n,)
+        Their classes; kept as text.
+    groups : array-like of shape (n,), optional
+        Patient, slide or image of each candidate.
+    is_test : ndarray of bool, shape (n,), optional
+        A split that is given; else it is drawn, with the classes in proportion.
+    test_fraction : float in (0, 1), default=0.3
+        Share of the test set, where it is drawn.
+    max_pool, max_test : int, optional
+        Draw at most so many candidates for either side.
+    random_state : int, default=0
+        Seed of the split, the order and the draws.
 
     Returns
     -------
     Dataset
-        342 candidates in the pool and 145 in the test set, RGB, with the labels "DAB-negative"
-        and "DAB-positive".
+        Pool and test set.
 
     Raises
     ------
+    DataError
+        If a class or a group cannot be on the sides where it must be.
     ParameterError
-        If ``size`` is not a whole number from 16 on.
-    MissingDependencyError
-        If scikit-image is not installed.
-
-    References
-    ----------
-    .. [1] Ruifrok and Johnston, Quantification of histochemical staining by color
-       deconvolution, Analytical and Quantitative Cytology and Histology 23:291-299, 2001.
+        If a parameter is outside its range.
 
     Examples
     --------
-    >>> tissue = load_tissue()
-    >>> tissue
-    Dataset 'tissue', candidates of shape (3, 32, 32)
-      pool  342: 186 DAB-negative (54%), 156 DAB-positive (46%)
-      test  145: 80 DAB-negative (55%), 65 DAB-positive (45%)
-    >>> len(set(tissue.groups)), len(set(tissue.groups_test))
-    (42, 20)
+    >>> X = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    >>> split_dataset("digits", X, ["even", "odd"] * 5, test_fraction=0.4)
+    Dataset 'digits', candidates of shape (1, 1, 1)
+      pool  6: 3 even (50%), 3 odd (50%)
+      test  4: 2 even (50%), 2 odd (50%)
     """
-    whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
-    if not whole or size < 16:
-        raise ParameterError(
-            f"size={size!r}; expected a whole number of pixels from 16 on. "
-            "Leave it out for the pixels of the image as they are."
-        )
-    image = _skimage().data.immunohistochemistry()
-    nuclei = _find_nuclei(image)
-    X = _crop(image, nuclei.row, nuclei.column, int(size))
-    y = np.where(nuclei.positive, "DAB-positive", "DAB-negative")
-    blocks = zip(nuclei.row // _BLOCK, nuclei.column // _BLOCK, strict=True)
-    groups = np.array([f"row {row} column {column}" for row, column in blocks])
-    pool, test = nuclei.in_pool, nuclei.in_test
+    check_number("test_fraction", test_fraction, low=0.01, high=0.99)
+    seed = check_int("random_state", random_state, minimum=0)
+    y = np.asarray(y).astype(str)
+    groups = None if groups is None else np.asarray(groups)
+    _check_classes(y)
+    if is_test is None:
+        test = _draw_test(y, groups, test_fraction, seed)
+        pool = np.setdiff1d(np.arange(len(y)), test)
+    else:
+        pool, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+        _check_groups_apart(groups, pool, test)
+    notes = list(notes)
+    twins = _in_both(X, pool, test)
+    if twins.any():
+        notes.append(f"{twins.sum()} images of the pool left out: the test set holds them too")
+        pool = pool[~twins]
+    rng = np.random.default_rng(seed)
+    pool, test = rng.permutation(pool), rng.permutation(test)
+    pool = pool[: None if max_pool is None else check_int("max_pool", max_pool, minimum=2)]
+    test = test[: None if max_test is None else check_int("max_test", max_test, minimum=2)]
     return Dataset(
-        name="tissue",
+        name=name,
         X=X[pool],
         y=y[pool],
         X_test=X[test],
         y_test=y[test],
-        groups=groups[pool],
-        groups_test=groups[test],
-        description=(
-            f"{len(y)} nuclei found by a detector in one immunohistochemistry image of human colon "
-            f"glands, {pool.sum()} in the pool and {test.sum()} in the test set; "
-            f"{len(y) - pool.sum() - test.sum()} whose field crosses the border between the two "
-            "regions are left out. The label says whether the nucleus is stained by DAB. It was "
-            "computed by colour deconvolution and Otsu's threshold, not given by an expert. By eye "
-            "about one candidate in seven, most of them DAB-positive, lies beside a nucleus; a "
-            "long nucleus can be met twice."
-        ),
-        source=(
-            "skimage.data.immunohistochemistry(), shipped with scikit-image; acquired at the "
-            "Center for Microscopy And Molecular Imaging (CMMI)"
-        ),
-        licence="no known copyright restrictions (as stated by scikit-image)",
+        groups=None if groups is None else groups[pool],
+        groups_test=None if groups is None else groups[test],
+        description=description,
+        source=source,
+        licence=licence,
+        notes=tuple(notes),
     )
 
 
-def _skimage() -> Any:
-    """Return scikit-image, typed as Any: it is only partly annotated."""
-    try:
-        import skimage
-    except ImportError as error:
-        raise MissingDependencyError(
-            "scikit-image", extra="study", purpose="load_tissue()"
-        ) from error
-    return skimage
-
-
-def _find_nuclei(image: NDArray[np.uint8]) -> _Nuclei:
-    """Detect, label and assign to a side the nuclei of the image (H, W, 3)."""
-    skimage = _skimage()
-    # rgb2hed takes a channel at 0 as 1e-6, more than twice the optical density of 1 in 255.
-    stains = skimage.color.rgb2hed(np.maximum(image, 1))
-    smooth = ndimage.gaussian_filter(stains, (1, 1, 0))
-    # The share of haematoxylin tells nuclei from brown cytoplasm, which takes up haematoxylin
-    # too; the constant exceeds the stain of pale stroma, whose noise would be found otherwise.
-    share = smooth[..., 0] / (smooth[..., 0] + smooth[..., 2] + 0.05)
-    blobs = -(2.5**2) * ndimage.gaussian_laplace(share, 2.5)
-    # The edge of the image cuts through nuclei centred closer to it than their radius.
-    centres = skimage.feature.peak_local_max(
-        blobs, min_distance=5, threshold_abs=0.025, exclude_border=4
-    )
-    row, column = centres[np.lexsort((centres[:, 1], centres[:, 0]))].T
-    haematoxylin = ndimage.gaussian_filter(stains[..., 0], 2)
-    stained = (haematoxylin[row, column] > 0.022) & (share[row, column] > 0.18)
-    row, column = row[stained], column[stained]
-
-    disc = skimage.morphology.disk(_DISC_RADIUS, dtype=float)
-    on_nucleus = ndimage.convolve(stains[..., 2], disc / disc.sum(), mode="mirror")[row, column]
-    half = _FIELD // 2
-    return _Nuclei(
-        row=row,
-        column=column,
-        positive=on_nucleus > skimage.filters.threshold_otsu(on_nucleus),
-        in_pool=(row - half >= _TEST_ROWS_BELOW) | (column + half <= _TEST_COLUMNS_FROM),
-        in_test=(row + half <= _TEST_ROWS_BELOW) & (column - half >= _TEST_COLUMNS_FROM),
-    )
-
-
-def _crop(image: NDArray[np.uint8], row: Ints, column: Ints, size: int) -> NDArray[np.uint8]:
-    """Cut fields [r − 16, r + 16) by [c − 16, c + 16) and resize them, (n, 3, size, size)."""
-    half = _FIELD // 2
-    padded = np.pad(image, ((half, half), (half, half), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (_FIELD, _FIELD), axis=(0, 1))
-    fields = windows[row, column]
-    if size != _FIELD:
-        shape = (*fields.shape[:2], size, size)
-        smooth = _skimage().transform.resize(
-            fields, shape, order=1, preserve_range=True, anti_aliasing=True
+def _check_classes(y: Array) -> None:
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2:
+        raise DataError(f"all {len(y)} candidates are {classes.tolist()}; expected two classes.")
+    if counts.min() < 2:
+        raise DataError(
+            f"class {str(classes[counts.argmin()])!r} has one candidate; expected at least two, "
+            "one to ask for and one to test with. Leave the class out, or merge it with another."
         )
-        fields = np.rint(smooth).astype(np.uint8)
-    return np.ascontiguousarray(fields)
+
+
+def _draw_test(y: Array, groups: Array | None, fraction: float, seed: int) -> Ints:
+    if groups is None:
+        # Each class keeps a member on either side.
+        smallest = max(len(np.unique(y)), round(fraction * len(y)))
+        largest = min(smallest, len(y) - len(np.unique(y)))
+        shuffled = StratifiedShuffleSplit(1, test_size=largest, random_state=seed)
+        return np.asarray(next(shuffled.split(y, y))[1])
+    n_folds = max(2, round(1 / fraction))
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise DataError(
+            f"{n_groups} groups; expected at least {n_folds} for test_fraction={fraction:g}, since "
+            "no group may be on both sides. Pass a larger test_fraction (at most 0.5), or no "
+            "groups."
+        )
+    with warnings.catch_warnings():
+        # A class of few members is met below.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        test = np.asarray(next(folds.split(y, y, groups))[1])
+    for side, rows in (("test set", test), ("pool", np.setdiff1d(np.arange(len(y)), test))):
+        missing = np.setdiff1d(y, y[rows])
+        if len(missing):
+            raise DataError(
+                f"no candidate of {missing.tolist()} is in the {side} when whole groups are "
+                "split; try another random_state, or leave the class out."
+            )
+    return test
+
+
+def _check_groups_apart(groups: Array | None, pool: Ints, test: Ints) -> None:
+    if groups is None:
+        return
+    shared = np.intersect1d(groups[pool], groups[test])
+    if len(shared):
+        raise DataError(
+            f"{len(shared)} groups are on both sides of the split, such as {shared[0]!r}; expected "
+            "every group (patient, slide) on one side. Mend the split column, or leave it out to "
+            "have a split drawn."
+        )
+
+
+def _in_both(X: Array, pool: Ints, test: Ints) -> NDArray[np.bool_]:
+    """Which of the pool's images the test set holds too, pixel for pixel."""
+
+    def digest(row: int) -> bytes:
+        return hashlib.blake2b(np.ascontiguousarray(X[row]).tobytes(), digest_size=16).digest()
+
+    known = {digest(row) for row in test}
+    return np.array([digest(row) in known for row in pool], dtype=bool)

@@ -14,11 +14,13 @@ from rich.table import Table
 from ..classifier import AIFTClassifier
 from ..cnn import CNNClassifier
 from ..patches import AffinePatches
-from .datasets import Dataset, load_tissue
+from .datasets import Dataset
 from .metrics import summarise
 from .report import headline, write_report
-from .simulate import simulate, write_table
+from .simulate import simulate
 from .strategies import build_strategy
+from .tables import write_table
+from .tissue import load_tissue
 
 __all__ = ["DATASETS", "default_classifier", "print_summary", "run_demo", "run_study"]
 

@@ -7,9 +7,14 @@ share everything but their questions (paired), so their differences are the stra
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
+import itertools
+import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,10 +28,13 @@ from ..errors import DataError, LabelError, ParameterError
 from ..learner import AIFTLearner
 from ..progress import ProgressBar
 from ..query import aift_sampling
+from ..scores import prediction_pattern
 from .datasets import Dataset
+from .frozen import can_freeze, freeze
 from .strategies import Strategy, ask, build_strategy
+from .tables import Journal, as_frame
 
-__all__ = ["evaluate", "read_table", "simulate", "whole_pool", "write_table"]
+__all__ = ["evaluate", "simulate", "whole_pool"]
 
 Array = NDArray[Any]
 
@@ -40,7 +48,10 @@ def simulate(
     n_instances: int = 20,
     seeds: Iterable[int] = (0,),
     restart: bool = False,
+    groups: bool = False,
     first_batch: Strategy = aift_sampling,
+    path: str | os.PathLike[str] | None = None,
+    precompute: bool = True,
     on_round: Callable[[dict[str, Any]], None] | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
@@ -50,9 +61,10 @@ def simulate(
     ----------
     dataset : Dataset
         Pool, oracle and test set.
-    estimator : AIFTClassifier
+    estimator : AIFTClassifier, or mapping of str to AIFTClassifier
         What learns; cloned for every seed, which becomes its ``random_state``. ``classes`` are
-        set to those of the data set unless given.
+        set to those of the data set unless given. Several heads, by a name of your own, are
+        compared on the same pool.
     strategies : iterable of str, or mapping of str to callable, default=("random", "AIFT")
         Names of `aift_sklearn.study.strategies.STRATEGIES`, or modAL strategies by a name of
         your own.
@@ -65,9 +77,19 @@ def simulate(
     restart : bool, default=False
         Train anew from the pre-trained weights on all labels in every round (RFT, AFT) instead of
         continuing (ACFT).
+    groups : bool, default=False
+        Hand ``dataset.groups`` to strategies that take groups, so that a batch is spread over
+        patients or slides.
     first_batch : callable, default=aift_sampling
         Strategy of the first batch, which all strategies of a seed share; by default the typical
         cold start.
+    path : path-like, optional
+        A ``.jsonl`` file to which every finished round is written at once. Rounds that it holds
+        are not run again: an interrupted study goes on where it was, and a finished one can be
+        extended by strategies, seeds and rounds.
+    precompute : bool, default=True
+        Embed the patches of a pipeline that starts with `CNNFeatures` once instead of in every
+        round. The answers are the same; the embeddings, n·m·E float32, have to fit in memory.
     on_round : callable, optional
         Called with each new row of the table, for output while the simulation runs.
     verbose : int, default=0
@@ -76,17 +98,22 @@ def simulate(
     Returns
     -------
     DataFrame
-        Tidy, one row per strategy × seed × round: strategy, seed, round (0 is the first batch),
-        n_labels, auc (macro one-vs-rest, NaN while one class was seen), balanced_accuracy, one
-        column n_<class> of labels per class, score_seconds, train_seconds, and asked, the list of
-        pool indices asked in that round.
+        Tidy, one row per strategy × seed × round (× head): strategy, seed, round (0 is the first
+        batch), n_labels, auc (macro one-vs-rest, NaN while one class was seen),
+        balanced_accuracy, one column n_<class> of labels per class, score_seconds,
+        train_seconds, asked (the list of pool indices asked in that round), patch_proba (for each
+        of them the m by K probabilities that the model gave before it was taught, to four
+        decimals; None in the cold start) and pattern (their `prediction_pattern`). With several
+        heads, the column head comes first.
 
     Raises
     ------
     ParameterError
-        If a parameter is outside its range or a strategy is unknown.
+        If a parameter is outside its range, a strategy is unknown, or ``path`` holds a study with
+        other settings.
     DataError
-        If the pool holds fewer candidates than would be asked.
+        If the pool holds fewer candidates than would be asked, or pool and test set do not fit
+        each other.
 
     Examples
     --------
@@ -108,37 +135,113 @@ def simulate(
     5     AIFT      2        30
     """
     named = _named(strategies)
+    heads = dict(estimator) if isinstance(estimator, Mapping) else {"": estimator}
     seeds = [check_int("seeds", seed, minimum=0) for seed in seeds]
     check_int("n_rounds", n_rounds, minimum=1)
     check_int("n_instances", n_instances, minimum=1)
     _check_dataset(dataset, n_rounds * n_instances)
-    if not (seeds and named):
-        raise ParameterError("no seeds or no strategies; expected at least one of each.")
+    if not (seeds and named and heads):
+        raise ParameterError("no seeds, strategies or heads; expected at least one of each.")
+    if groups and dataset.groups is None:
+        raise ParameterError(f"groups=True, but the data set {dataset.name!r} has no groups.")
+    settings = _settings(dataset, heads, n_instances, restart, groups, first_batch)
+    study = _Study(dataset, named, n_rounds, n_instances, restart, groups, first_batch)
     rows: list[dict[str, Any]] = []
-    total = len(seeds) * (1 + len(named) * (n_rounds - 1))
-    with ProgressBar("simulating", total, enabled=bool(verbose)) as bar:
-        for seed in seeds:
-            campaign = _Campaign(dataset, _prepared(estimator, dataset, seed), seed, restart)
-            first = campaign.run_round(first_batch, n_instances)
-            bar.advance()
-            for name, strategy in named.items():
-                # Copied after the first batch, which is the same for all.
-                branch = copy.deepcopy(campaign)
-                for number in range(n_rounds):
-                    row = first if number == 0 else branch.run_round(strategy, n_instances)
-                    rows.append({"strategy": name, **row})
-                    if on_round is not None:
-                        on_round(rows[-1])
-                    if number:
-                        bar.advance()
-    return pd.DataFrame(rows)
+    with Journal(path, settings) as journal:
+        missing = study.count_missing(journal, heads, seeds)
+        with ProgressBar("simulating", missing, enabled=bool(verbose)) as bar:
+
+            def keep(row: dict[str, Any]) -> None:
+                journal.add(row)
+                bar.advance()
+                if on_round is not None:
+                    on_round(row)
+
+            prepare = _Preparation(dataset, precompute, verbose)
+            for (head, model), seed in itertools.product(heads.items(), seeds):
+                opened = functools.partial(prepare, model, seed)
+                rows += study.run(journal, head, seed, opened, keep)
+    table = as_frame(rows)
+    labels = [name for name in ("head", "strategy") if name in table]
+    return table[[*labels, *(name for name in table if name not in labels)]]
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What every campaign of a study has in common."""
+
+    dataset: Dataset
+    strategies: dict[str, Strategy]
+    n_rounds: int
+    n_instances: int
+    restart: bool
+    groups: bool
+    first_batch: Strategy
+
+    def count_missing(self, journal: Journal, heads: Iterable[str], seeds: Iterable[int]) -> int:
+        """Rounds that are not in the journal yet."""
+        campaigns = itertools.product(heads, self.strategies, seeds)
+        return sum(self.n_rounds - len(self._known(journal, *each)) for each in campaigns)
+
+    def _known(self, journal: Journal, head: str, name: str, seed: int) -> list[dict[str, Any]]:
+        """Rows of the rounds that were run before, from the first on."""
+        rows = (journal.get(head, name, seed, number) for number in range(self.n_rounds))
+        return list(itertools.takewhile(lambda row: row is not None, rows))  # type: ignore[arg-type]
+
+    def run(
+        self,
+        journal: Journal,
+        head: str,
+        seed: int,
+        opened: Callable[[], tuple[Dataset, Any]],
+        keep: Callable[[dict[str, Any]], None],
+    ) -> list[dict[str, Any]]:
+        """Run the campaigns of one seed, as far as they were not run before."""
+        known = {name: self._known(journal, head, name, seed) for name in self.strategies}
+        first = next((rows[0] for rows in known.values() if rows), None)
+        start: _Campaign | None = None
+        for name, strategy in self.strategies.items():
+            rows = known[name]
+            if len(rows) == self.n_rounds:
+                continue
+            if start is None or first is None:
+                start = _Campaign(self, *opened(), seed)
+                if first is None:
+                    first = start.run_round(self.first_batch)
+                else:
+                    start.replay([first["asked"]])
+            # Copied after the first batch, which is the same for all.
+            branch = copy.deepcopy(start)
+            branch.replay([row["asked"] for row in rows[1:]])
+            label = {"strategy": name, "head": head} if head else {"strategy": name}
+            while len(rows) < self.n_rounds:
+                row = branch.run_round(strategy) if rows else first
+                rows.append({**row, **label})
+                keep(rows[-1])
+        return [row for rows in known.values() for row in rows]
+
+
+class _Preparation:
+    """Seeded estimators, and data sets whose frozen features are computed once."""
+
+    def __init__(self, dataset: Dataset, precompute: bool, verbose: int) -> None:
+        self.dataset, self.precompute, self.verbose = dataset, precompute, verbose
+        self._frozen: dict[int, tuple[Dataset, Any]] = {}
+
+    def __call__(self, estimator: Any, seed: int) -> tuple[Dataset, Any]:
+        dataset, model = self.dataset, estimator
+        if self.precompute and can_freeze(estimator):
+            if id(estimator) not in self._frozen:
+                self._frozen[id(estimator)] = freeze(dataset, estimator, verbose=self.verbose)
+            dataset, model = self._frozen[id(estimator)]
+        return dataset, _prepared(model, dataset, seed)
 
 
 class _Campaign:
     """One learner, what it asked so far, and the oracle."""
 
-    def __init__(self, dataset: Dataset, estimator: Any, seed: int, restart: bool) -> None:
-        self.dataset, self.seed, self.restart = dataset, seed, restart
+    def __init__(self, study: _Study, dataset: Dataset, estimator: Any, seed: int) -> None:
+        self.study, self.dataset, self.seed = study, dataset, seed
         self.learner = AIFTLearner(estimator)
         self.asked = np.empty(0, dtype=np.intp)
         self.number = 0
@@ -148,33 +251,56 @@ class _Campaign:
         twin.learner = copy.deepcopy(self.learner, memo)
         return twin
 
-    def run_round(self, strategy: Strategy, n_instances: int) -> dict[str, Any]:
+    def run_round(self, strategy: Strategy) -> dict[str, Any]:
         """Ask, learn, and measure."""
         data = self.dataset
         left = np.setdiff1d(np.arange(len(data.X)), self.asked)
-        start = time.perf_counter()
+        groups = data.groups[left] if self.study.groups and data.groups is not None else None
         seed = int(np.random.SeedSequence((self.seed, self.number)).generate_state(1)[0])
-        new = left[ask(strategy, self.learner, data.X[left], n_instances, seed)]
+        start = time.perf_counter()
+        asked = ask(strategy, self.learner, data.X[left], self.study.n_instances, seed, groups)
         scored = time.perf_counter()
-        self.asked = np.concatenate([self.asked, new])
-        if self.restart:
-            self.learner.fit(data.X[self.asked], data.y[self.asked])
-        else:
-            self.learner.teach(data.X[new], data.y[new])
+        new = left[asked]
+        seen = _what_it_saw(self.learner.estimator, data.X[new])
+        number = self.number
+        start_training = time.perf_counter()
+        self._teach([new])
         trained = time.perf_counter()
         labels = data.y[self.asked]
-        row: dict[str, Any] = {
+        return {
             "seed": self.seed,
-            "round": self.number,
+            "round": number,
             "n_labels": len(labels),
             **evaluate(self.learner.estimator, data),
             **{f"n_{c}": int((labels == c).sum()) for c in data.classes},
             "score_seconds": scored - start,
-            "train_seconds": trained - scored,
+            "train_seconds": trained - start_training,
             "asked": new.tolist(),
+            **seen,
         }
-        self.number += 1
-        return row
+
+    def replay(self, batches: list[list[int]]) -> None:
+        """Learn again what was asked before, so that the campaign goes on from there."""
+        self._teach([np.asarray(batch, dtype=np.intp) for batch in batches])
+
+    def _teach(self, batches: list[NDArray[np.intp]]) -> None:
+        data = self.dataset
+        for new in batches:
+            self.asked = np.concatenate([self.asked, new])
+            self.number += 1
+            if not self.study.restart:
+                self.learner.teach(data.X[new], data.y[new])
+        if self.study.restart and batches:
+            self.learner.fit(data.X[self.asked], data.y[self.asked])
+
+
+def _what_it_saw(estimator: Any, X: Any) -> dict[str, Any]:
+    """Patch probabilities of the candidates that are asked about, and their patterns."""
+    if len(getattr(estimator, "classes_seen_", ())) < 2:
+        return {"patch_proba": None, "pattern": None}
+    P = estimator.predict_patch_proba(X)
+    rounded = np.round(P.astype(np.float64), 4)
+    return {"patch_proba": rounded.tolist(), "pattern": prediction_pattern(P).tolist()}
 
 
 def evaluate(estimator: Any, dataset: Dataset) -> dict[str, float]:
@@ -224,21 +350,8 @@ def whole_pool(dataset: Dataset, estimator: Any, *, seed: int = 0) -> dict[str, 
     dict
         auc and balanced_accuracy, as of `evaluate`.
     """
-    return evaluate(_prepared(estimator, dataset, seed).fit(dataset.X, dataset.y), dataset)
-
-
-def write_table(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write the table of `simulate` as JSON lines, which keep the lists in ``asked``."""
-    path = Path(path)
-    table.to_json(path, orient="records", lines=True, double_precision=12)
-    return path
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a table that `write_table` wrote."""
-    table = pd.read_json(Path(path), orient="records", lines=True, dtype=False)
-    measured = ["auc", "balanced_accuracy", "score_seconds", "train_seconds"]
-    return table.astype(dict.fromkeys(measured, "float64"))
+    data, model = _Preparation(dataset, precompute=True, verbose=0)(estimator, seed)
+    return evaluate(model.fit(data.X, data.y), data)
 
 
 def _named(strategies: Iterable[str] | Mapping[str, Strategy]) -> dict[str, Strategy]:
@@ -259,6 +372,41 @@ def _prepared(estimator: Any, dataset: Dataset, seed: int) -> Any:
     return estimator
 
 
+def _settings(
+    dataset: Dataset,
+    heads: Mapping[str, Any],
+    n_instances: int,
+    restart: bool,
+    groups: bool,
+    first_batch: Strategy,
+) -> dict[str, str]:
+    """What rows of one table must have in common, as text."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in (dataset.X, dataset.X_test, dataset.y, dataset.y_test):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {
+        "data": f"{dataset.name} {dataset.X.shape} {digest.hexdigest()}",
+        "batch": str(n_instances),
+        "restart": str(restart),
+        "groups": str(groups),
+        "first batch": _text(first_batch),
+        **{f"model {head}".strip(): _text(_parameters(model)) for head, model in heads.items()},
+    }
+
+
+def _parameters(estimator: Any) -> Any:
+    if not hasattr(estimator, "get_params"):
+        return estimator
+    own = type(estimator).__name__
+    params = estimator.get_params(deep=False)
+    return own, {name: _parameters(value) for name, value in sorted(params.items())}
+
+
+def _text(value: Any) -> str:
+    # A function or a module is told by its name, not by where it lies in memory.
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 def _check_dataset(dataset: Dataset, n_asked: int) -> None:
     if n_asked > len(dataset.X):
         raise DataError(
@@ -267,6 +415,19 @@ def _check_dataset(dataset: Dataset, n_asked: int) -> None:
         )
     if len(np.unique(dataset.y_test)) < 2:
         raise DataError("the test set holds one class; nothing can be told apart on it.")
+    untaught = np.setdiff1d(dataset.y_test, dataset.y)
+    if len(untaught):
+        raise DataError(
+            f"the test set holds {untaught.tolist()}, which the pool lacks: no strategy can "
+            "learn them. Split otherwise, or leave them out."
+        )
+    if dataset.groups is not None and dataset.groups_test is not None:
+        shared = np.intersect1d(dataset.groups, dataset.groups_test)
+        if len(shared):
+            raise DataError(
+                f"{len(shared)} groups, such as {shared[0]!r}, are in pool and test set; "
+                "expected every group (patient, slide) on one side."
+            )
     if "labels" in dataset.classes:
         raise LabelError(
             "a class named 'labels' would collide with the column n_labels; rename it."

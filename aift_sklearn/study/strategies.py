@@ -76,11 +76,19 @@ def build_strategy(name: str) -> tuple[str, Strategy]:
 
 
 def ask(
-    strategy: Strategy, learner: Any, X_pool: Any, n_instances: int, random_state: int
+    strategy: Strategy,
+    learner: Any,
+    X_pool: Any,
+    n_instances: int,
+    random_state: int,
+    groups: Any = None,
 ) -> NDArray[np.intp]:
-    """Call a strategy, seeded if it can be, and return the indices alone."""
+    """Call a strategy, seeded and given the groups if it can be; return the indices alone."""
+    accepted = inspect.signature(strategy).parameters
     params: dict[str, Any] = {"n_instances": n_instances}
-    if "random_state" in inspect.signature(strategy).parameters:
+    if "random_state" in accepted:
         params["random_state"] = random_state
+    if groups is not None and "groups" in accepted:
+        params["groups"] = groups
     result = strategy(learner, X_pool, **params)
     return np.asarray(result[0] if isinstance(result, tuple) else result)

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from aift_sklearn.errors import MissingDependencyError, ParameterError
-from aift_sklearn.study import datasets
-from aift_sklearn.study.datasets import Dataset, load_tissue
+from aift_sklearn.study import Dataset, load_tissue
+from aift_sklearn.study import tissue as tissue_module
 
 skimage_data = pytest.importorskip("skimage.data")
 
@@ -30,8 +30,8 @@ def image() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def nuclei(image: np.ndarray) -> datasets._Nuclei:
-    return datasets._find_nuclei(image)
+def nuclei(image: np.ndarray) -> tissue_module._Nuclei:
+    return tissue_module._find_nuclei(image)
 
 
 def oracle_dab(crops: np.ndarray, radius: float) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_no_region_is_on_both_sides(tissue: Dataset) -> None:
     assert set(tissue.groups).isdisjoint(tissue.groups_test)
 
 
-def test_pool_and_test_share_no_pixel(tissue: Dataset, nuclei: datasets._Nuclei) -> None:
+def test_pool_and_test_share_no_pixel(tissue: Dataset, nuclei: tissue_module._Nuclei) -> None:
     seen = {}
     for side, rows in (("pool", nuclei.in_pool), ("test", nuclei.in_test)):
         seen[side] = np.zeros((512, 512), dtype=bool)
@@ -87,7 +87,7 @@ def test_pool_and_test_share_no_pixel(tissue: Dataset, nuclei: datasets._Nuclei)
     assert not (seen["pool"] & seen["test"]).any()
 
 
-def test_crops_lie_where_the_table_says(image: np.ndarray, nuclei: datasets._Nuclei) -> None:
+def test_crops_lie_where_the_table_says(image: np.ndarray, nuclei: tissue_module._Nuclei) -> None:
     exact = load_tissue()
     for X, rows in ((exact.X, nuclei.in_pool), (exact.X_test, nuclei.in_test)):
         for crop, r, c in zip(X, nuclei.row[rows], nuclei.column[rows], strict=True):
@@ -98,7 +98,7 @@ def test_crops_lie_where_the_table_says(image: np.ndarray, nuclei: datasets._Nuc
             np.testing.assert_array_equal(shown.transpose(1, 2, 0), inside)
 
 
-def test_nuclei_lie_inside_the_image_once_each(nuclei: datasets._Nuclei) -> None:
+def test_nuclei_lie_inside_the_image_once_each(nuclei: tissue_module._Nuclei) -> None:
     centres = np.stack([nuclei.row, nuclei.column], axis=1)
     assert centres.min() >= 4
     assert centres.max() < 512 - 4

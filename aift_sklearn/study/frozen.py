@@ -1,0 +1,169 @@
+"""Frozen features, computed once: the same study in a fraction of the time.
+
+A pipeline that starts with `CNNFeatures` embeds the same patches in every round. Here they are
+embedded once, candidates become positions in the table of embeddings, and only the rest of the
+pipeline works on. Letters: n candidates, m patches of each, E embedding size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.pipeline import Pipeline
+
+from ..features import CNNFeatures
+from ..patches import AffinePatches
+from ..progress import ProgressBar
+from .datasets import Dataset
+
+__all__ = ["PositionPatches", "TableFeatures", "can_freeze", "freeze"]
+
+Array = NDArray[Any]
+
+# Candidates embedded at once.
+_PART = 64
+
+
+class _Table:
+    """Embeddings (n·m, E) that estimators and their clones share instead of copying."""
+
+    def __init__(self, embeddings: NDArray[np.float32]) -> None:
+        self.embeddings = embeddings
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return f"embeddings of shape {self.embeddings.shape}"
+
+
+class TableFeatures(TransformerMixin, BaseEstimator):
+    """Look embeddings up: positions (k, 1) → (k, E), in the place of `CNNFeatures`.
+
+    Parameters
+    ----------
+    table : object
+        Its ``embeddings``, shape (n·m, E), are shared by clones.
+
+    Examples
+    --------
+    >>> TableFeatures(_Table(np.eye(3, dtype=np.float32))).fit_transform([[2.], [0.]])
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
+    """
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Do nothing: the embeddings are known."""
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the embeddings at the positions X, (k, 1): (k, E)."""
+        found: NDArray[np.float32] = self.table.embeddings[np.asarray(X)[:, 0].astype(np.intp)]
+        return found
+
+    embed = transform
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class PositionPatches(TransformerMixin, BaseEstimator):
+    """Positions of a candidate's m patches in the table: (n, 1) → (n, m, 1).
+
+    Parameters
+    ----------
+    n_patches : int
+        m.
+
+    Examples
+    --------
+    >>> PositionPatches(3).fit_transform([[0.], [3.]])[:, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    """
+
+    def __init__(self, n_patches: int) -> None:
+        self.n_patches = n_patches
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Do nothing: the positions follow from X."""
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Return the positions of the patches of the candidates at X: (n, m, 1)."""
+        return np.asarray(X, dtype=np.float64)[:, None, :] + np.arange(self.n_patches)[:, None]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def can_freeze(estimator: Any) -> bool:
+    """Whether the patch embeddings of an AIFTClassifier never change from round to round.
+
+    So it is where it holds a Pipeline that starts with a pre-trained `CNNFeatures` and draws its
+    patches with a fixed seed.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from aift_sklearn import AIFTClassifier
+    >>> can_freeze(AIFTClassifier(make_pipeline(CNNFeatures(), LogisticRegression())))
+    True
+    """
+    inner, patches = getattr(estimator, "estimator", None), getattr(estimator, "patches", None)
+    if not isinstance(inner, Pipeline) or len(inner.steps) < 2:
+        return False
+    first = inner.steps[0][1]
+    if not isinstance(first, CNNFeatures) or not first.pretrained:
+        return False
+    return patches is None or isinstance(getattr(patches, "random_state", None), (int, np.integer))
+
+
+def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Dataset, Any]:
+    """Embed every patch of pool and test set once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images.
+    estimator : AIFTClassifier
+        One that `can_freeze` allows.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    tuple of (Dataset, AIFTClassifier)
+        The same data set with positions in the place of images, and the same classifier working
+        on them. It asks, learns and predicts as the one given would.
+    """
+    patches = AffinePatches() if estimator.patches is None else clone(estimator.patches)
+    features = clone(estimator.estimator.steps[0][1]).fit(dataset.X[:1])
+    patches.fit(dataset.X)
+    m = len(patches.views_) if hasattr(patches, "views_") else patches.n_patches
+    n_pool, n = len(dataset.X), len(dataset.X) + len(dataset.X_test)
+    size = features.transform(patches.transform(dataset.X[:1])[0]).shape[1]
+    embeddings = np.empty((n * m, size), dtype=np.float32)
+    with ProgressBar("embedding patches", n, enabled=bool(verbose)) as bar:
+        for offset, X in ((0, dataset.X), (n_pool, dataset.X_test)):
+            for start in range(0, len(X), _PART):
+                views = patches.transform(X[start : start + _PART])
+                at = (offset + start) * m
+                flat = views.reshape(-1, *views.shape[2:])
+                embeddings[at : at + len(flat)] = features.transform(flat)
+                bar.advance(len(views))
+    (name, _), *rest = estimator.estimator.steps
+    table = TableFeatures(_Table(embeddings))
+    frozen = clone(estimator).set_params(
+        estimator=Pipeline([(name, table), *((key, clone(step)) for key, step in rest)]),
+        patches=PositionPatches(m),
+    )
+    positions = np.arange(n, dtype=np.float64)[:, None] * m
+    return replace(dataset, X=positions[:n_pool], X_test=positions[n_pool:]), frozen

@@ -1,0 +1,217 @@
+"""The table of a study on disk: written round by round, so that an interrupted study goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError, ParameterError
+
+__all__ = ["Journal", "read_table", "write_table"]
+
+Row = dict[str, Any]
+Key = tuple[str, str, int, int]
+
+_MEASURED = ("auc", "balanced_accuracy", "score_seconds", "train_seconds")
+
+
+class Journal:
+    """Rows of a study, appended to a JSON-lines file as they are made.
+
+    Beside ``table.jsonl`` lies ``table.settings.json`` with what every row was made with; rows of
+    other settings are never mixed in.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        The ``.jsonl`` file; without it nothing is written or known.
+    settings : dict of str to str, default={}
+        What has to be the same for rows to belong to one table.
+
+    Raises
+    ------
+    ParameterError
+        If the file holds a study with other settings.
+    DataError
+        If the file is damaged, but for a last line that was cut off, which is dropped.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> row = {"strategy": "random", "seed": 0, "round": 0, "n_labels": 12, "auc": 0.75}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with Journal(f"{folder}/table.jsonl", {"batch": "12"}) as journal:
+    ...         journal.add(row)
+    ...     with Journal(f"{folder}/table.jsonl", {"batch": "12"}) as journal:
+    ...         journal.get("", "random", 0, 0) == row
+    True
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, settings: dict[str, str] | None = None
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self._rows: dict[Key, Row] = {}
+        self._file: Any = None
+        if self.path is not None:
+            self._check_settings(self.path, settings or {})
+            self._rows = {_key(row): row for row in _read_rows(self.path, mend=True)}
+
+    def _check_settings(self, path: Path, settings: dict[str, str]) -> None:
+        beside = path.with_suffix(".settings.json")
+        if path.exists() and path.stat().st_size:
+            try:
+                before = json.loads(beside.read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                raise ParameterError(
+                    f"{path} is there, but {beside.name}, which says how it was made, is missing "
+                    "or damaged; write to another folder, or remove the table."
+                ) from error
+            changed = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
+            if changed:
+                listed = "; ".join(
+                    f"{name}: {_short(before.get(name))} before, {_short(settings.get(name))} now"
+                    for name in changed
+                )
+                raise ParameterError(
+                    f"{path} holds a study with other settings ({listed}). Use the same to go on "
+                    "with it, or write to another folder."
+                )
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside.with_suffix(".tmp")
+        temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False), "utf-8")
+        temporary.replace(beside)
+
+    def get(self, head: str, strategy: str, seed: int, number: int) -> Row | None:
+        """Return the row of a round that was run before, or None."""
+        return self._rows.get((head, strategy, seed, number))
+
+    def add(self, row: Row) -> None:
+        """Keep a row, on disk before this returns."""
+        self._rows[_key(row)] = row
+        if self.path is not None:
+            if self._file is None:
+                self._file = self.path.open("a", encoding="utf-8")
+            self._file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write the table of `simulate` as JSON lines, which keep the lists in ``asked``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    path : path-like
+        File to write; replaced in one step.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for row in table.to_dict("records"):
+                file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table that `write_table` or `simulate` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.jsonl`` file. A last line that was cut off is left out.
+
+    Returns
+    -------
+    DataFrame
+        As of `simulate`.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"there is no file {path}.")
+    rows = _read_rows(path, mend=False)
+    if not rows:
+        raise DataError(f"{path} holds no rows.")
+    return as_frame(rows)
+
+
+def as_frame(rows: list[Row]) -> pd.DataFrame:
+    """Rows as a table, with undefined measurements as NaN."""
+    table = pd.DataFrame(rows)
+    present = [name for name in _MEASURED if name in table]
+    return table.astype(dict.fromkeys(present, "float64"))
+
+
+def _key(row: Row) -> Key:
+    return str(row.get("head", "")), str(row["strategy"]), int(row["seed"]), int(row["round"])
+
+
+def _read_rows(path: Path, *, mend: bool) -> list[Row]:
+    """Parse the lines; a last one without its end was being written when the study stopped."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    rows = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+            _key(rows[-1])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}, line {number} is no row of a study: {error}.") from error
+    if mend and len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: lists, numbers, and null for NaN."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
