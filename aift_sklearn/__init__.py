@@ -18,6 +18,7 @@ _HOME = {
     "CNNFeatures": "cnn",
     "JitterPatches": "patches",
     "aift_sampling": "query",
+    "make_query_strategy": "query",
     "diversity": "scores",
     "entropy": "scores",
     "mutual_information": "scores",

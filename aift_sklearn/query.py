@@ -7,6 +7,7 @@ modAL's own learners work with current releases of scikit-learn.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from ._candidates import embedder, pick_rows
 from ._checks import check_option
 from ._modal import query_result
 from .coldstart import most_typical
-from .errors import DataTypeError, ParameterError
+from .errors import DataError, DataTypeError, ParameterError
 from .scores import patch_consistency
 from .selection import (
     check_extension,
@@ -31,7 +32,7 @@ from .selection import (
     random_extension as draw_extension,
 )
 
-__all__ = ["aift_sampling", "patch_diversity", "patch_entropy"]
+__all__ = ["aift_sampling", "make_query_strategy", "patch_diversity", "patch_entropy"]
 
 Floats = NDArray[np.float64]
 
@@ -122,11 +123,6 @@ def aift_sampling(
     >>> learner.score(X, y) > 0.9
     True
     """
-    estimator = _estimator(classifier)
-    check_n_instances(n_instances, _length(X_pool))
-    check_option("cold_start", cold_start, ("typical", "pretrained", "random"))
-    _check_variety(random_extension, diversify, groups, _length(X_pool))
-    rng = _generator(random_state)
     consistency: dict[str, Any] = {
         "alpha": alpha,
         "entropy_weight": entropy_weight,
@@ -136,13 +132,135 @@ def aift_sampling(
     }
     # Parameters are checked before the pool is read, and in the cold start too.
     patch_consistency(np.full((1, 1, 2), 0.5), **consistency)
-    if _knows_two_classes(estimator):
-        scores = estimator.score_candidates(X_pool, **consistency)
-    elif cold_start == "pretrained":
-        scores = _pretrained_scores(estimator, X_pool, consistency)
-    else:
+    estimator = _estimator(classifier)
+
+    def score(classifier: Any, X: Any) -> Floats:
+        if _knows_two_classes(estimator):
+            return np.asarray(estimator.score_candidates(X, **consistency))
+        return _pretrained_scores(estimator, X, consistency)
+
+    return _query(
+        score,
+        classifier,
+        X_pool,
+        n_instances,
+        random_extension=random_extension,
+        diversify=diversify,
+        cold_start=cold_start,
+        groups=groups,
+        random_state=random_state,
+    )
+
+
+def make_query_strategy(
+    utility: Callable[[Any, Any], Any],
+    *,
+    random_extension: float | None = None,
+    diversify: float | None = None,
+    cold_start: Literal["typical", "random"] = "typical",
+) -> Callable[..., Any]:
+    """Make a query strategy of a utility, as modAL's function of this name does.
+
+    Unlike modAL's, what it returns takes ``n_instances``, and knows the cold start, batches of
+    variety and groups.
+
+    Parameters
+    ----------
+    utility : callable
+        f(classifier, X_pool) → array of shape (n,), higher is better: `patch_entropy`, a measure
+        of ``modAL.uncertainty``, or a combination from modAL's ``make_linear_combination`` or
+        ``make_product``.
+    random_extension, diversify : float ≥ 1, optional
+        As of `aift_sampling`.
+    cold_start : {"typical", "random"}, default="typical"
+        What to ask for while labels of fewer than two classes are known, as of `aift_sampling`.
+
+    Returns
+    -------
+    callable
+        strategy(classifier, X_pool, n_instances=1, *, groups=None, random_state=None).
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is outside its range.
+
+    Examples
+    --------
+    >>> from modAL.utils.combination import make_product
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from aift_sklearn import AIFTClassifier, AIFTLearner
+    >>> X, y = make_blobs(200, centers=2, random_state=0)
+    >>> strategy = make_query_strategy(make_product(patch_entropy, patch_diversity), diversify=3)
+    >>> learner = AIFTLearner(AIFTClassifier(LogisticRegression()), strategy)
+    >>> learner.teach(X[:20], y[:20])
+    >>> learner.query(X, n_instances=5)[0].shape
+    (5,)
+    """
+    if not callable(utility):
+        raise ParameterError(f"utility={utility!r}; expected a function of (classifier, X_pool).")
+    check_option("cold_start", cold_start, ("typical", "random"))
+    _check_variety(random_extension, diversify, None, 0)
+
+    def strategy(
+        classifier: Any,
+        X_pool: Any,
+        n_instances: int = 1,
+        *,
+        groups: Any = None,
+        random_state: Any = None,
+    ) -> Any:
+        return _query(
+            utility,
+            classifier,
+            X_pool,
+            n_instances,
+            random_extension=random_extension,
+            diversify=diversify,
+            cold_start=cold_start,
+            groups=groups,
+            random_state=random_state,
+        )
+
+    strategy.__doc__ = (
+        f"Ask for the candidates of highest {getattr(utility, '__name__', 'utility')}."
+    )
+    return strategy
+
+
+def _query(
+    score: Callable[[Any, Any], Any],
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int,
+    *,
+    random_extension: float | None,
+    diversify: float | None,
+    cold_start: str,
+    groups: Any,
+    random_state: Any,
+) -> Any:
+    """Score the pool, or start cold, and choose b candidates."""
+    estimator, n = _unwrapped(classifier), _length(X_pool)
+    check_n_instances(n_instances, n)
+    check_option("cold_start", cold_start, ("typical", "pretrained", "random"))
+    _check_variety(random_extension, diversify, groups, n)
+    rng = _generator(random_state)
+    if not _knows_two_classes(estimator) and cold_start != "pretrained":
         draw = _draw if cold_start == "random" else _typical
         return query_result(_unscored(draw, estimator, X_pool, n_instances, groups, rng), None)
+    scores = np.asarray(score(classifier, X_pool), dtype=np.float64)
+    if scores.shape != (n,):
+        raise DataError(
+            f"the utility gave shape {scores.shape} for {n} candidates; expected one number for "
+            "each, higher being better."
+        )
+    if np.isnan(scores).any():
+        raise DataError(
+            f"the utility gave NaN for {int(np.isnan(scores).sum())} of {n} candidates; expected "
+            "numbers. Was the model trained on features that hold NaN?"
+        )
     if random_extension is not None:
         indices = draw_extension(scores, n_instances, random_extension, rng)
     elif diversify is not None:
@@ -216,11 +334,15 @@ def _utility(classifier: Any, X: Any, **consistency: Any) -> Floats:
     return np.asarray(estimator.score_candidates(X, **consistency))
 
 
+def _unwrapped(classifier: Any) -> Any:
+    """Unwrap a learner; a classifier may be passed without one."""
+    if hasattr(classifier, "score_candidates"):
+        return classifier
+    return getattr(classifier, "estimator", classifier)
+
+
 def _estimator(classifier: Any) -> Any:
-    """Unwrap a learner, or a classifier that is passed without one."""
-    estimator = classifier
-    if not hasattr(classifier, "score_candidates"):
-        estimator = getattr(classifier, "estimator", classifier)
+    estimator = _unwrapped(classifier)
     if not hasattr(estimator, "score_candidates"):
         raise DataTypeError(
             f"{type(estimator).__name__} cannot score candidates by their patches. Wrap it: "
@@ -231,8 +353,10 @@ def _estimator(classifier: Any) -> Any:
 
 
 def _knows_two_classes(estimator: Any) -> bool:
-    # Before the first label, NotFittedError is an AttributeError.
-    return len(getattr(estimator, "classes_seen_", ())) > 1
+    # Before the first label, NotFittedError is an AttributeError. Other classifiers than
+    # AIFTClassifier do not tell which of their classes they were taught.
+    seen = getattr(estimator, "classes_seen_", None)
+    return len(getattr(estimator, "classes_", ()) if seen is None else seen) > 1
 
 
 def _pretrained_scores(estimator: Any, X_pool: Any, consistency: dict[str, Any]) -> Floats:

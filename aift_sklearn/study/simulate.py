@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import inspect
 import itertools
 import os
 import re
@@ -395,11 +396,19 @@ def _settings(
 
 
 def _parameters(estimator: Any) -> Any:
+    """Class and changed parameters, nested; the defaults are the class's own."""
     if not hasattr(estimator, "get_params"):
         return estimator
-    own = type(estimator).__name__
-    params = estimator.get_params(deep=False)
-    return own, {name: _parameters(value) for name, value in sorted(params.items())}
+    defaults = inspect.signature(type(estimator)).parameters
+    changed = {
+        name: _parameters(value)
+        for name, value in sorted(estimator.get_params(deep=False).items())
+        if name not in defaults or repr(value) != repr(defaults[name].default)
+    }
+    steps = changed.pop("steps", None)
+    if steps is not None:
+        changed["steps"] = [(name, _parameters(step)) for name, step in steps]
+    return type(estimator).__name__, changed
 
 
 def _text(value: Any) -> str:
