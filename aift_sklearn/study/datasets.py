@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedGroupKFold
 
 from .._checks import check_int, check_number
 from ..errors import DataError
@@ -187,11 +187,13 @@ def _check_classes(y: Array) -> None:
 
 def _draw_test(y: Array, groups: Array | None, fraction: float, seed: int) -> Ints:
     if groups is None:
-        # Each class keeps a member on either side.
-        smallest = max(len(np.unique(y)), round(fraction * len(y)))
-        largest = min(smallest, len(y) - len(np.unique(y)))
-        shuffled = StratifiedShuffleSplit(1, test_size=largest, random_state=seed)
-        return np.asarray(next(shuffled.split(y, y))[1])
+        # By hand, since every class, however rare, must have a member on either side.
+        rng = np.random.default_rng(seed)
+        test: list[int] = []
+        for members in (np.flatnonzero(y == c) for c in np.unique(y)):
+            n_test = min(max(1, round(fraction * len(members))), len(members) - 1)
+            test.extend(rng.permutation(members)[:n_test].tolist())
+        return np.sort(test)
     n_folds = max(2, round(1 / fraction))
     n_groups = len(np.unique(groups))
     if n_groups < n_folds:
@@ -204,15 +206,15 @@ def _draw_test(y: Array, groups: Array | None, fraction: float, seed: int) -> In
         # A class of few members is met below.
         warnings.simplefilter("ignore", UserWarning)
         folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        test = np.asarray(next(folds.split(y, y, groups))[1])
-    for side, rows in (("test set", test), ("pool", np.setdiff1d(np.arange(len(y)), test))):
+        drawn = np.asarray(next(folds.split(y, y, groups))[1])
+    for side, rows in (("test set", drawn), ("pool", np.setdiff1d(np.arange(len(y)), drawn))):
         missing = np.setdiff1d(y, y[rows])
         if len(missing):
             raise DataError(
                 f"no candidate of {missing.tolist()} is in the {side} when whole groups are "
                 "split; try another random_state, or leave the class out."
             )
-    return test
+    return drawn
 
 
 def _check_groups_apart(groups: Array | None, pool: Ints, test: Ints) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -393,7 +394,11 @@ def _call(load: Callable[..., Dataset], text: str, *args: Any, **options: Any) -
 
 def _read_npz(path: Path, names: list[str]) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since NumPy leaves a file open that it cannot read.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array; expected an .npz archive.")
             missing = sorted(set(names) - set(archive.files))
             if missing:
                 raise DataError(
@@ -405,17 +410,13 @@ def _read_npz(path: Path, names: list[str]) -> dict[str, Array]:
         raise DataError(f"there is no file {path}.") from error
     except DataError:
         raise
-    except ValueError as error:
-        if "pickle" in str(error).lower() or "Object arrays" in str(error):
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if "pickle" in str(error).lower():
             raise DataError(
                 f"{path} is no .npz archive of plain arrays: it holds pickled objects, which "
                 "could run code and are never loaded. Save images as uint8 and labels as integers."
             ) from error
         raise DataError(f"{path} is damaged or truncated: {error}") from error
-    except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise DataError(f"{path} is damaged or truncated: {error}") from error
-    except AttributeError as error:  # a single .npy array has no names
-        raise DataError(f"{path} is a single array; expected an .npz archive.") from error
 
 
 def _channels_first(path: Path, name: str, images: Array) -> NDArray[np.uint8]:
