@@ -1,14 +1,29 @@
 """Simulated campaigns: pairing, the tidy table, evaluation against hand computation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import make_blobs
 from fakes import spied_classifier
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from torch import nn
 
-from aift_sklearn import AffinePatches, AIFTClassifier, aift_sampling
+from aift_sklearn import (
+    AffinePatches,
+    AIFTClassifier,
+    CNNClassifier,
+    CNNFeatures,
+    aift_sampling,
+    prediction_pattern,
+)
 from aift_sklearn.errors import DataError, LabelError, ParameterError
 from aift_sklearn.study import (
     Dataset,
@@ -19,6 +34,7 @@ from aift_sklearn.study import (
     whole_pool,
     write_table,
 )
+from aift_sklearn.study.frozen import can_freeze
 
 
 class Pixels(LogisticRegression):
@@ -228,3 +244,231 @@ def test_a_class_named_labels_is_refused(dataset, classifier):
 def test_default_strategies_include_ours():
     assert strategies.build_strategy("AIFT")[1] is aift_sampling
     assert strategies.build_strategy("random")[1] is strategies.random_sampling
+
+
+# --- resuming -------------------------------------------------------------------------------------
+
+SECONDS = ["score_seconds", "train_seconds"]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(n):
+    """Let a study be interrupted once n rounds are on disk."""
+    rounds = []
+
+    def on_round(row):
+        rounds.append(row)
+        if len(rounds) == n:
+            raise Stopped
+
+    return on_round
+
+
+@pytest.mark.parametrize("kind", ["pixels", "network", "restart"])
+@pytest.mark.parametrize("done", [1, 2, 4, 7])
+def test_an_interrupted_study_goes_on_as_if_it_had_not_been(tmp_path, dataset, kind, done):
+    model = {
+        "pixels": Pixels(C=0.01),
+        "restart": Pixels(C=0.01),
+        "network": CNNClassifier(
+            nn.Sequential(nn.Conv2d(3, 4, 5, stride=3), nn.ReLU()),
+            pretrained=False,
+            lr=0.01,
+            max_epochs=2,
+        ),
+    }[kind]
+    classifier = AIFTClassifier(model, patches=AffinePatches(3, size=8))
+    options = {"n_rounds": 3, "n_instances": 6, "seeds": [0, 4], "restart": kind == "restart"}
+    whole = simulate(dataset, classifier, **options)
+    path = tmp_path / "table.jsonl"
+    with pytest.raises(Stopped):
+        simulate(dataset, classifier, **options, path=path, on_round=stop_after(done))
+    assert len(read_table(path)) == done
+    again = []
+    resumed = simulate(dataset, classifier, **options, path=path, on_round=again.append)
+    assert len(again) == 12 - done
+    pd.testing.assert_frame_equal(
+        resumed.drop(columns=SECONDS), whole.drop(columns=SECONDS), rtol=1e-9
+    )
+    assert len(read_table(path)) == 12
+    # What was run is not run again.
+    simulate(dataset, classifier, **options, path=path, on_round=stop_after(1))
+
+
+def test_a_study_is_extended_by_rounds_seeds_and_strategies(tmp_path, dataset, classifier):
+    path = tmp_path / "table.jsonl"
+    simulate(dataset, classifier, ["random"], n_rounds=2, n_instances=6, path=path)
+    options = {"n_rounds": 3, "n_instances": 6, "seeds": [0, 1]}
+    extended = simulate(dataset, classifier, **options, path=path)
+    pd.testing.assert_frame_equal(
+        extended.drop(columns=SECONDS),
+        simulate(dataset, classifier, **options).drop(columns=SECONDS),
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_instances": 5}, "batch: 6 before, 5 now"),
+        ({"restart": True}, "restart: False before, True now"),
+        ({"estimator": AIFTClassifier(Pixels(C=1.0))}, "model: "),
+        ({"first_batch": strategies.random_sampling}, "first batch"),
+    ],
+)
+def test_a_study_with_other_settings_is_not_mixed_in(
+    tmp_path, dataset, classifier, change, message
+):
+    path = tmp_path / "table.jsonl"
+    options = {"estimator": classifier, "n_rounds": 2, "n_instances": 6, "path": path}
+    before = simulate(dataset, **options)
+    with pytest.raises(ParameterError, match=message):
+        simulate(dataset, **(options | change))
+    assert len(read_table(path)) == len(before)
+    other = replace(dataset, y=np.roll(dataset.y, 1))
+    with pytest.raises(ParameterError, match="data: blobs"):
+        simulate(other, **options)
+
+
+def test_a_line_that_was_cut_off_is_run_again(tmp_path, dataset, classifier):
+    path = tmp_path / "table.jsonl"
+    options = {"n_rounds": 2, "n_instances": 6, "path": path}
+    simulate(dataset, classifier, **options)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    assert len(read_table(path)) == 3
+    again = []
+    simulate(dataset, classifier, **options, on_round=again.append)
+    assert len(again) == 1
+    assert len(read_table(path)) == 4
+
+
+def test_a_damaged_table_says_where(tmp_path, dataset, classifier):
+    path = tmp_path / "table.jsonl"
+    options = {"n_rounds": 2, "n_instances": 6, "path": path}
+    simulate(dataset, classifier, **options)
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([lines[0], "{nothing", *lines[2:]]) + "\n", "utf-8")
+    for read in (lambda: read_table(path), lambda: simulate(dataset, classifier, **options)):
+        with pytest.raises(DataError, match="line 2 is no row of a study"):
+            read()
+    (tmp_path / "table.settings.json").unlink()
+    with pytest.raises(ParameterError, match="missing or damaged"):
+        simulate(dataset, classifier, **options)
+    with pytest.raises(DataError, match="no file"):
+        read_table(tmp_path / "nothing.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match="holds no rows"):
+        read_table(tmp_path / "empty.jsonl")
+
+
+# --- what was asked, groups, heads, frozen features -----------------------------------------------
+
+
+def test_rows_hold_what_the_model_thought_of_what_it_asked(dataset, classifier):
+    table = simulate(dataset, classifier, ["AIFT"], n_rounds=2, n_instances=5)
+    assert table["patch_proba"].isna().tolist() == [True, False]
+    first, second = table["asked"]
+    model = clone(classifier).set_params(random_state=0, classes=["disc", "empty"])
+    P = model.fit(dataset.X[first], dataset.y[first]).predict_patch_proba(dataset.X[second])
+    np.testing.assert_allclose(table["patch_proba"][1], P, atol=5.1e-5)
+    assert table["pattern"][1] == prediction_pattern(P).tolist()
+
+
+def test_groups_spread_a_batch_and_reach_strategies_that_take_them(dataset, classifier):
+    groups = np.arange(60) // 10
+    grouped = replace(dataset, groups=groups, groups_test=np.arange(40) + 100)
+    table = simulate(grouped, classifier, ["AIFT"], n_rounds=3, n_instances=5, groups=True)
+    assert [len(set(groups[asked])) for asked in table["asked"]] == [5, 5, 5]
+    seen = []
+
+    def spy(learner, X_pool, n_instances=1, *, groups=None):
+        seen.append(groups)
+        return np.arange(n_instances)
+
+    simulate(grouped, classifier, {"spy": spy}, n_rounds=2, n_instances=5, groups=True)
+    asked = table["asked"][0]
+    np.testing.assert_array_equal(seen[0], np.delete(groups, asked))
+    with pytest.raises(ParameterError, match="has no groups"):
+        simulate(dataset, classifier, n_instances=5, groups=True)
+    shared = replace(grouped, groups_test=np.arange(40))
+    with pytest.raises(DataError, match=r"6 groups, such as .*0.*, are in pool and test set"):
+        simulate(shared, classifier, n_instances=5)
+
+
+def test_a_class_that_only_the_test_set_holds_is_refused(dataset, classifier):
+    odd = replace(dataset, y_test=np.where(np.arange(40) < 3, "square", dataset.y_test))
+    with pytest.raises(DataError, match=r"\['square'\], which the pool lacks"):
+        simulate(odd, classifier, n_instances=5)
+
+
+def test_several_heads_are_compared_on_one_pool(tmp_path, dataset, classifier):
+    forest = AIFTClassifier(
+        make_pipeline(
+            FunctionTransformer(lambda X: X.reshape(len(X), -1)), RandomForestClassifier(10)
+        ),
+        patches=AffinePatches(3, size=8),
+    )
+    heads = {"pixels": classifier, "forest": forest}
+    options = {"n_rounds": 2, "n_instances": 6, "seeds": [0, 1]}
+    table = simulate(dataset, heads, **options, path=tmp_path / "table.jsonl")
+    assert table.columns[:2].tolist() == ["head", "strategy"]
+    assert table.groupby(["head", "strategy", "seed"])["round"].count().eq(2).all()
+    alone = simulate(dataset, classifier, **options).drop(columns=SECONDS)
+    ours = table[table["head"] == "pixels"].drop(columns=["head", *SECONDS])
+    pd.testing.assert_frame_equal(ours.reset_index(drop=True), alone)
+    again = simulate(dataset, heads, **options, path=tmp_path / "table.jsonl")
+    pd.testing.assert_frame_equal(again, table, rtol=1e-9)
+
+
+def test_frozen_features_are_computed_once_and_change_nothing(dataset):
+    calls = []
+
+    class Counting(CNNFeatures):
+        def transform(self, X):
+            calls.append(len(X))
+            return super().transform(X)
+
+        embed = transform
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.AdaptiveMaxPool2d(1))
+    classifier = AIFTClassifier(
+        make_pipeline(Counting(network), StandardScaler(), LogisticRegression(C=0.1)),
+        patches=AffinePatches(3),
+    )
+    assert can_freeze(classifier)
+    options = {"n_rounds": 3, "n_instances": 6, "seeds": [0, 4]}
+    once = simulate(dataset, classifier, **options)
+    # One candidate tells the size of an embedding.
+    assert sum(calls) == 3 * (60 + 40 + 1)
+    every_round = simulate(dataset, classifier, **options, precompute=False)
+    assert sum(calls) > 3 * 3 * (60 + 40)
+    pd.testing.assert_frame_equal(
+        once.drop(columns=SECONDS), every_round.drop(columns=SECONDS), rtol=1e-5
+    )
+    assert whole_pool(dataset, classifier)["auc"] == pytest.approx(
+        evaluate(clone(classifier).set_params(random_state=0).fit(dataset.X, dataset.y), dataset)[
+            "auc"
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        AIFTClassifier(),
+        AIFTClassifier(make_pipeline(StandardScaler(), LogisticRegression())),
+        AIFTClassifier(make_pipeline(CNNFeatures(pretrained=False), LogisticRegression())),
+        AIFTClassifier(
+            make_pipeline(CNNFeatures(), LogisticRegression()),
+            patches=AffinePatches(random_state=None),
+        ),
+        LogisticRegression(),
+    ],
+)
+def test_features_that_change_are_not_frozen(classifier):
+    assert not can_freeze(classifier)
