@@ -1,12 +1,15 @@
 # make demo    the main job: AIFT against random asking on real tissue, and its report
 # make test    lint, types and all tests
+# make test-oldest   the tests that meet other packages, with their oldest supported releases
 # make install the environment that both use; does nothing when it is up to date
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+OLDEST := .venv-oldest
+
+.PHONY: demo test test-oldest lint install clean
 
 install: $(VENV)/installed
 
@@ -27,5 +30,15 @@ lint: install
 test: lint
 	$(BIN)/pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 95
 
+# modAL 0.4.2 pins a skorch that does not import with current tools: installed without its pins.
+$(OLDEST)/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[study,test]"
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps modAL-python==0.4.2.1
+	touch $@
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/pytest --numprocesses 2 tests
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-report.html
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-report.html

@@ -25,10 +25,26 @@ app = typer.Typer(
 _err = Console(stderr=True)
 
 
-class _Data(enum.StrEnum):
-    """Pools that come with the package."""
+class _Model(enum.StrEnum):
+    """What learns."""
 
-    tissue = "tissue"
+    finetune = "finetune"
+    features = "features"
+
+
+class _Views(enum.StrEnum):
+    """Families of views."""
+
+    microscopy = "microscopy"
+    radiographs = "radiographs"
+    endoscopy = "endoscopy"
+
+
+class _Metric(enum.StrEnum):
+    """What the findings are told in."""
+
+    auc = "auc"
+    balanced_accuracy = "balanced_accuracy"
 
 
 def _show_version(wanted: bool) -> None:
@@ -46,6 +62,43 @@ def _app(
     pass
 
 
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Labelled pool: tissue, FILE.npz (MedMNIST), FOLDER (a subfolder per class), "
+        "boxes:FOLDER (boxes.csv and images), FILE.csv (path, label, group), medmnist:NAME."
+    ),
+]
+Strategies = Annotated[
+    list[str] | None,
+    typer.Option(help="Strategy by name, several times for several; by default random and AIFT."),
+]
+Models = Annotated[
+    list[_Model] | None,
+    typer.Option(
+        help="finetune: the whole CNN, the default; features: logistic regression on frozen "
+        "features, much faster. Both, given twice, are compared."
+    ),
+]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Train anew each round (RFT, AFT), not on (ACFT).")
+]
+Groups = Annotated[
+    bool, typer.Option("--groups", help="Spread each batch over patients, slides or images.")
+]
+WholePool = Annotated[
+    bool, typer.Option("--whole-pool", help="Also train on every label, for comparison.")
+]
+Size = Annotated[
+    int | None, typer.Option(min=8, help="Height and width of the candidates in pixels.")
+]
+TestFraction = Annotated[
+    float | None, typer.Option(min=0.05, max=0.5, help="Share of the test set, if none is given.")
+]
+MaxPool = Annotated[
+    int | None, typer.Option(min=2, help="Draw at most so many candidates for the pool.")
+]
+MaxTest = Annotated[int | None, typer.Option(min=2, help="Draw at most so many for the test set.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Paired repetitions; one proves little.")]
 Rounds = Annotated[int, typer.Option(min=2, help="Rounds, the first batch among them.")]
 Batch = Annotated[int, typer.Option(min=1, help="Labels asked per round.")]
@@ -73,19 +126,22 @@ def demo(
 
 @app.command()
 def simulate(
-    data: Annotated[_Data, typer.Option(help="Pool with known labels.")] = _Data.tissue,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Strategy by name, several times for several; by default random and AIFT."
-        ),
-    ] = None,
+    data: Data = "tissue",
+    strategy: Strategies = None,
+    model: Models = None,
     rounds: Rounds = 8,
     batch: Batch = 12,
     seeds: Seeds = 3,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Train anew each round (RFT, AFT), not on (ACFT).")
-    ] = False,
+    views: Annotated[_Views, typer.Option(help="Family of augmented views.")] = _Views.microscopy,
+    patches: Annotated[int, typer.Option(min=2, help="Views of each candidate, m.")] = 8,
+    metric: Annotated[_Metric, typer.Option(help="Measure of the findings.")] = _Metric.auc,
+    restart: Restart = False,
+    groups: Groups = False,
+    whole_pool: WholePool = False,
+    size: Size = None,
+    test_fraction: TestFraction = None,
+    max_pool: MaxPool = None,
+    max_test: MaxTest = None,
     out: Annotated[Path, typer.Option(help="Folder for table.jsonl and report.html.")] = Path(
         "aift-study"
     ),
@@ -93,18 +149,31 @@ def simulate(
 ) -> None:
     """Simulate campaigns on a pool with known labels, and report the labels saved.
 
-    Example: aift simulate --data tissue --strategy random --strategy AIFT --seeds 3 --out study
+    The table is written round by round: the same command goes on after an interruption, and more
+    seeds, rounds or strategies extend a study.
+
+    Example: aift simulate --data boxes:BCCD --model features --batch 20 --out study
     """
     from .study.demo import run_study
 
     run_study(
-        data.value,
+        data,
         out,
+        models=[name.value for name in model or [_Model.finetune]],
+        views=views.value,
+        n_patches=patches,
         strategies=strategy or ["random", "AIFT"],
         n_rounds=rounds,
         n_instances=batch,
         seeds=range(seeds),
         restart=restart,
+        groups=groups,
+        metric=metric.value,
+        reference=whole_pool,
+        size=size,
+        test_fraction=test_fraction,
+        max_pool=max_pool,
+        max_test=max_test,
         verbose=not quiet,
     )
 

@@ -22,7 +22,7 @@ from aift_sklearn.study import (
     summarise,
     whole_pool,
 )
-from aift_sklearn.study.demo import default_classifier
+from aift_sklearn.study.demo import build_model
 from aift_sklearn.study.metrics import area_under_curve, format_labels
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ LEVELS = (0.96, 0.97, 0.98, 0.99)
 
 def main():
     """Run the study and write what it found."""
-    dataset, classifier = load_tissue(), default_classifier()
+    dataset, classifier = load_tissue(), build_model()
     table = simulate(
         dataset, classifier, n_rounds=9, n_instances=12, seeds=SEEDS, on_round=print, verbose=0
     )

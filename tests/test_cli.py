@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import typer
+from conftest import make_blobs
+from PIL import Image
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 import aift_sklearn
 from aift_sklearn import AffinePatches, AIFTClassifier, cli
-from aift_sklearn.errors import MissingDependencyError
 from aift_sklearn.study import demo, read_table, simulate
+from aift_sklearn.study.frozen import can_freeze
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
@@ -31,7 +34,8 @@ class Pixels(LogisticRegression):
 def fast(monkeypatch):
     """Train logistic regressions on thumbnails instead of CNNs."""
     model = AIFTClassifier(Pixels(C=0.1), patches=AffinePatches.for_microscopy(n_patches=3, size=8))
-    monkeypatch.setattr(demo, "default_classifier", lambda: model)
+    monkeypatch.setitem(demo.MODELS, "finetune", lambda patches: model)
+    monkeypatch.setitem(demo.MODELS, "features", lambda patches: clone(model))
 
 
 def run(*arguments):
@@ -90,10 +94,7 @@ def test_errors_are_one_readable_line(fast, tmp_path, monkeypatch, capsys):
 
 
 def test_errors_keep_their_brackets(monkeypatch, capsys, tmp_path):
-    def missing():
-        raise MissingDependencyError("scikit-image", extra="study", purpose="load_tissue()")
-
-    monkeypatch.setitem(demo.DATASETS, "tissue", missing)
+    monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(SystemExit):
         cli.main(["simulate", "--out", str(tmp_path)])
     assert 'pip install "aift-sklearn[study]"' in capsys.readouterr().err
@@ -119,16 +120,72 @@ def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path
     assert "labels to reach" not in result.output
 
 
-def test_unknown_data_is_refused():
-    result = run("simulate", "--data", "moon")
-    assert result.exit_code == 2
-    assert "tissue" in result.output
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "moon"], "expected tissue, FILE.npz"),
+        (["--data", "boxes:moon"], "no file moon/boxes.csv"),
+        (["--max-pool", "20"], "option max_pool does not apply to the data 'tissue'"),
+        (["--groups", "--data", "FOLDER"], "has no groups"),
+    ],
+)
+def test_data_that_cannot_be_read_is_refused_in_one_line(arguments, message, capsys, folder):
+    arguments = [str(folder) if word == "FOLDER" else word for word in arguments]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["simulate", "--quiet", "--out", str(folder.parent / "out"), *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
-def test_the_default_classifier_fine_tunes_a_pretrained_cnn():
-    model = demo.default_classifier()
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of discs and of none, a subfolder for each."""
+    for k, (image, label) in enumerate(zip(*make_blobs(60), strict=True)):
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        file = tmp_path / "data" / label / f"{k}.png"
+        Image.fromarray(image.transpose(1, 2, 0)).save(file)
+    return tmp_path / "data"
+
+
+def test_a_folder_is_studied_with_two_models_and_resumed(fast, folder):
+    out = folder.parent / "study"
+    arguments = [
+        *("simulate", "--data", str(folder), "--model", "finetune", "--model", "features"),
+        *("--metric", "balanced_accuracy", "--whole-pool", "--rounds", "2", "--batch", "5"),
+        *("--size", "12", "--max-pool", "30", "--test-fraction", "0.4", "--out", str(out)),
+    ]
+    result = run(*arguments, "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert "Balanced accuracy on the test set, features" in result.output
+    assert "The whole pool gives" in result.output
+    table = read_table(out / "table.jsonl")
+    assert table.groupby(["head", "strategy"]).size().tolist() == [2] * 4
+    result = run(*arguments, "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    longer = read_table(out / "table.jsonl")
+    assert len(longer) == 16
+    assert longer["train_seconds"][:8].tolist() == table["train_seconds"].tolist()
+    with pytest.raises(SystemExit):
+        cli.main([*arguments[:-1], str(out), "--batch", "6"])
+
+
+def test_an_interrupt_says_that_nothing_is_lost(fast, tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "simulate", interrupted)
+    result = run("simulate", "--quiet", "--out", str(tmp_path))
+    assert result.exit_code != 0
+    assert "the same command goes on from there" in result.output.replace("\n", " ")
+
+
+def test_the_models_fine_tune_a_pretrained_cnn_or_use_its_features():
+    model = demo.build_model()
     assert model.estimator.pretrained
     assert model.estimator.trainable != "head"
+    features = demo.build_model("features", views="radiographs", n_patches=3)
+    assert can_freeze(features)
+    assert features.patches.get_params() == AffinePatches.for_radiographs(n_patches=3).get_params()
 
 
 def test_the_command_is_installed():

@@ -77,7 +77,7 @@ def test_groups_stay_together_and_classes_in_proportion():
     split = split_dataset("x", X, y, groups=groups, test_fraction=0.25)
     assert not set(split.groups) & set(split.groups_test)
     assert 80 <= len(split.y_test) <= 120
-    assert abs((split.y == "a").mean() - (split.y_test == "a").mean()) < 0.06
+    assert abs((split.y == "a").mean() - (split.y_test == "a").mean()) < 0.12
 
 
 def test_the_same_seed_splits_alike_and_another_does_not():

@@ -42,7 +42,8 @@ def oracle_dab(crops: np.ndarray, radius: float) -> np.ndarray:
     stains = np.array([[0.650, 0.704, 0.286], [0.268, 0.570, 0.776]])
     density = -np.log10((crops.astype(float) + 1) / 256)
     n, _, height, width = crops.shape
-    amounts = np.linalg.lstsq(stains.T, density.transpose(1, 0, 2, 3).reshape(3, -1))[0]
+    flat = density.transpose(1, 0, 2, 3).reshape(3, -1)
+    amounts = np.linalg.lstsq(stains.T, flat, rcond=None)[0]
     y, x = np.mgrid[:height, :width]
     disc = np.hypot(y - height / 2, x - width / 2) <= radius
     return np.asarray(amounts[1].reshape(n, height, width)[:, disc].mean(axis=1))

@@ -3,44 +3,89 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
+from .._checks import check_option
 from ..classifier import AIFTClassifier
 from ..cnn import CNNClassifier
+from ..errors import ParameterError
+from ..features import CNNFeatures
 from ..patches import AffinePatches
 from .datasets import Dataset
+from .figures import METRICS
+from .files import open_dataset
 from .metrics import summarise
 from .report import headline, write_report
-from .simulate import simulate
+from .simulate import simulate, whole_pool
 from .strategies import build_strategy
-from .tables import write_table
 from .tissue import load_tissue
 
-__all__ = ["DATASETS", "default_classifier", "print_summary", "run_demo", "run_study"]
+__all__ = ["MODELS", "VIEWS", "build_model", "print_summary", "run_demo", "run_study"]
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"tissue": load_tissue}
-"""Pools with known labels, by the name that the command line takes."""
+VIEWS: dict[str, Callable[..., AffinePatches]] = {
+    "microscopy": AffinePatches.for_microscopy,
+    "radiographs": AffinePatches.for_radiographs,
+    "endoscopy": AffinePatches.for_endoscopy,
+}
+"""Families of views, by the name that the command line takes."""
 
 
-def default_classifier() -> AIFTClassifier:
-    """Build what the studies train: EfficientNet-Lite0, all of it, on microscopy views.
+def _fine_tuned(patches: AffinePatches) -> AIFTClassifier:
+    # With few labels in all, replaying every one of them (ACFT(LQ)) costs little and is steadier
+    # than replaying the hard ones.
+    cnn = CNNClassifier(lr=1e-3, max_epochs=4, class_weight="balanced")
+    return AIFTClassifier(cnn, patches=patches, replay="all")
 
-    With few labels in all, replaying every one of them (ACFT(LQ)) costs little and is steadier
-    than replaying the hard ones.
+
+def _frozen(patches: AffinePatches) -> AIFTClassifier:
+    # Features of the same scale by training; strong shrinkage suits few labels.
+    head = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
+    return AIFTClassifier(make_pipeline(CNNFeatures(), head), patches=patches)
+
+
+MODELS: dict[str, Callable[[AffinePatches], AIFTClassifier]] = {
+    "finetune": _fine_tuned,
+    "features": _frozen,
+}
+"""What learns, by the name that the command line takes; functions of the patches."""
+
+
+def build_model(
+    model: str = "finetune", *, views: str = "microscopy", n_patches: int = 8
+) -> AIFTClassifier:
+    """Build what the studies train.
+
+    Parameters
+    ----------
+    model : {"finetune", "features"}, default="finetune"
+        "finetune": EfficientNet-Lite0, all of it, trained on with every label so far. "features":
+        a logistic regression on its frozen features, which takes a fraction of the time.
+    views : {"microscopy", "radiographs", "endoscopy"}, default="microscopy"
+        Preset of `AffinePatches`.
+    n_patches : int, default=8
+        Patches of each candidate, m.
+
+    Returns
+    -------
+    AIFTClassifier
+        Not fitted.
 
     Examples
     --------
-    >>> default_classifier().replay
-    'all'
+    >>> build_model("features", n_patches=4).patches.n_patches
+    4
     """
-    cnn = CNNClassifier(lr=1e-3, max_epochs=4, class_weight="balanced")
-    return AIFTClassifier(cnn, patches=AffinePatches.for_microscopy(n_patches=8), replay="all")
+    check_option("model", model, tuple(MODELS))
+    check_option("views", views, tuple(VIEWS))
+    return MODELS[model](VIEWS[views](n_patches=n_patches))
 
 
 def run_demo(
@@ -67,10 +112,12 @@ def run_demo(
     DataFrame
         The table of `simulate`.
     """
+    options = {"n_rounds": n_rounds, "n_instances": n_instances, "seeds": list(seeds)}
     return _run(
         load_tissue(),
+        build_model(),
         Path(out),
-        {"n_rounds": n_rounds, "n_instances": n_instances, "seeds": list(seeds)},
+        options,
         title="AIFT against random asking on stained tissue",
         verbose=verbose,
     )
@@ -80,23 +127,46 @@ def run_study(
     data: str,
     out: str | Path,
     *,
+    models: Sequence[str] = ("finetune",),
+    views: str = "microscopy",
+    n_patches: int = 8,
     strategies: Iterable[str] = ("random", "AIFT"),
     n_rounds: int = 8,
     n_instances: int = 20,
     seeds: Iterable[int] = (0, 1, 2),
     restart: bool = False,
+    groups: bool = False,
+    metric: str = "auc",
+    reference: bool = False,
+    size: int | None = None,
+    test_fraction: float | None = None,
+    max_pool: int | None = None,
+    max_test: int | None = None,
     verbose: bool = True,
 ) -> pd.DataFrame:
-    """Simulate campaigns on a pool by name; write ``table.jsonl`` and ``report.html``.
+    """Simulate campaigns on a labelled pool; write ``table.jsonl`` and ``report.html``.
+
+    The table grows round by round. Called again with the same folder, the study goes on where it
+    was interrupted, or is extended by strategies, seeds and rounds.
 
     Parameters
     ----------
     data : str
-        A name of `DATASETS`.
+        As of `open_dataset`: "tissue", an archive, a list, a folder, boxes ...
     out : path-like
         Folder, made where it does not exist.
-    strategies, n_rounds, n_instances, seeds, restart
+    models : sequence of str, default=("finetune",)
+        One or more of `MODELS`; several are compared on the same pool.
+    views, n_patches
+        As of `build_model`.
+    strategies, n_rounds, n_instances, seeds, restart, groups
         As of `simulate`.
+    metric : {"auc", "balanced_accuracy"}, default="auc"
+        What the findings are told in.
+    reference : bool, default=False
+        Also train on the whole pool, for the line that the curves approach.
+    size, test_fraction, max_pool, max_test
+        As of the loader of the data; None leaves its default.
     verbose : bool, default=True
         Whether a progress bar is shown.
 
@@ -105,48 +175,80 @@ def run_study(
     DataFrame
         The table of `simulate`.
     """
+    check_option("metric", metric, tuple(METRICS))
+    if not models:
+        raise ParameterError(f"no model; expected at least one of {', '.join(MODELS)}.")
+    given = {"test_fraction": test_fraction, "max_pool": max_pool, "max_test": max_test}
+    loading = {name: value for name, value in given.items() if value is not None}
+    built = {name: build_model(name, views=views, n_patches=n_patches) for name in models}
     options = {
         "strategies": [build_strategy(name)[0] for name in strategies],
         "n_rounds": n_rounds,
         "n_instances": n_instances,
         "seeds": list(seeds),
         "restart": restart,
+        "groups": groups,
     }
+    dataset = open_dataset(data, size=size, verbose=int(verbose), **loading)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    report, rows = out / "report.html", out / "table.jsonl"
-    return _run(DATASETS[data](), report, options, title=None, rows=rows, verbose=verbose)
+    return _run(
+        dataset,
+        built if len(built) > 1 else next(iter(built.values())),
+        out / "report.html",
+        options,
+        path=out / "table.jsonl",
+        metric=metric,
+        reference=reference,
+        verbose=verbose,
+    )
 
 
 def _run(
     dataset: Dataset,
-    path: Path,
+    model: Any,
+    report: Path,
     options: dict[str, Any],
     *,
-    title: str | None,
-    rows: Path | None = None,
+    title: str | None = None,
+    path: Path | None = None,
+    metric: str = "auc",
+    reference: bool = False,
     verbose: bool,
 ) -> pd.DataFrame:
     console = Console()
-    console.print(dataset, highlight=False)
+    console.print(dataset, highlight=False, markup=False)
     start = time.perf_counter()
-    classifier = default_classifier()
-    table = simulate(dataset, classifier, **options, verbose=int(verbose))
+    try:
+        table = simulate(dataset, model, **options, path=path, verbose=int(verbose))
+    except KeyboardInterrupt:
+        if path is not None:
+            console.print(f"Finished rounds are in {path}: the same command goes on from there.")
+        raise
     seconds = time.perf_counter() - start
-    if rows is not None:
-        # Before anything else can fail.
-        console.print(f"Table:  {write_table(table, rows)}", soft_wrap=True, markup=False)
-    print_summary(table, console)
-    cnn, patches = classifier.estimator, classifier.patches
-    settings = {**options, "classifier": classifier, "cnn": cnn, "patches": patches}
-    report = write_report(table, dataset, path, title=title, parameters=settings)
+    if path is not None:
+        console.print(f"Table:  {path}", soft_wrap=True, markup=False, highlight=False)
+    print_summary(table, console, metric=metric)
+    models = model if isinstance(model, dict) else {"classifier": model}
+    line = None
+    if reference:
+        line = whole_pool(dataset, next(iter(models.values())))
+        console.print(f"The whole pool gives {METRICS[metric]} {line[metric]:.3f}.", markup=False)
+    written = write_report(
+        table,
+        dataset,
+        report,
+        title=title,
+        parameters={**options, **models},
+        metric=metric,
+        reference=line,
+    )
     console.print(f"Took {seconds:.0f} s.")
-    console.print(f"Report: {report}", soft_wrap=True, markup=False)
+    console.print(f"Report: {written}", soft_wrap=True, markup=False, highlight=False)
     return table
 
 
-def print_summary(table: pd.DataFrame, console: Console) -> None:
-    """Print the learning curves and what they say.
+def print_summary(table: pd.DataFrame, console: Console, *, metric: str = "auc") -> None:
+    """Print the learning curves and what they say, for each head.
 
     Parameters
     ----------
@@ -154,11 +256,21 @@ def print_summary(table: pd.DataFrame, console: Console) -> None:
         The table of `simulate`.
     console : rich.console.Console
         Where to.
+    metric : {"auc", "balanced_accuracy"}, default="auc"
+        What is shown.
     """
-    curves = table.groupby(["n_labels", "strategy"], sort=False)["auc"].mean().unstack()
+    heads = table["head"].unique() if "head" in table else [None]
+    for head in heads:
+        part = table if head is None else table[table["head"] == head].drop(columns="head")
+        _print_curves(part, console, metric, "" if head is None else f", {head}")
+
+
+def _print_curves(table: pd.DataFrame, console: Console, metric: str, which: str) -> None:
+    curves = table.groupby(["n_labels", "strategy"], sort=False)[metric].mean().unstack()
     strategies = list(dict.fromkeys(table["strategy"]))
-    summary = summarise(table)
-    grid = Table(title="ROC AUC on the test set (mean over seeds)", title_justify="left")
+    summary = summarise(table, metric=metric)
+    title = f"{METRICS[metric]} on the test set{which} (mean over seeds)"
+    grid = Table(title=title, title_justify="left")
     grid.add_column("labels", justify="right")
     for name in strategies:
         grid.add_column(name, justify="right")
@@ -171,4 +283,4 @@ def print_summary(table: pd.DataFrame, console: Console) -> None:
         needed = [str(summary.loc[name, "labels_needed_text"]) for name in strategies]
         grid.add_row("labels to reach\nrandom's last", *needed)
     console.print(grid)
-    console.print(headline(table), highlight=False, markup=False)
+    console.print(headline(table, metric=metric), highlight=False, markup=False)
