@@ -306,7 +306,7 @@ def test_any_object_with_the_fields_will_do(report) -> None:
         (lambda t: t.iloc[:0], "no rows"),
         (lambda t: t.drop(columns="auc"), r"lacks the columns \['auc'\]"),
         (lambda t: t.drop(columns="n_malignant"), r"lacks the columns \['n_malignant'\]"),
-        (lambda t: t.assign(asked="[1, 2]"), "keep tables as Parquet"),
+        (lambda t: t.assign(asked="[1, 2]"), "keep tables as JSON lines"),
         (lambda t: t.assign(asked=[[0, 40]] * len(t)), "from 0 to 40, and the pool 40 candidates"),
         (lambda t: t.assign(asked=[[-1]] * len(t)), "from -1 to -1"),
     ],

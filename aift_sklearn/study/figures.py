@@ -1,4 +1,4 @@
-"""Pictures of a study: learning curves, classes asked, and thumbnails of candidates.
+"""Figures of a study: learning curves, and the classes that were asked.
 
 Figures are built without pyplot, so that drawing one leaves no global state behind.
 """
@@ -16,10 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
 
-from ..errors import ParameterError
-from .metrics import fill_chance, paired_interval
+from .curves import fill_chance
+from .metrics import paired_interval
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -28,15 +27,19 @@ __all__ = ["plot_class_balance", "plot_learning_curves"]
 
 METRICS = {"auc": "ROC AUC", "balanced_accuracy": "balanced accuracy"}
 
-# Okabe and Ito for strategies, Tol's "muted" for classes: both are told apart by colour-blind
-# readers, and the two sets are not mistaken for each other. Grey is kept for the baseline.
-STRATEGY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito for strategies, then four darker hues where there are many; Tol's "muted" for
+# classes: both are told apart by colour-blind readers, and the two sets are not mistaken for each
+# other. Grey is kept for the baseline.
+STRATEGY_COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5E2D91", "#7B4A12",
+    "#A50026", "#6B7A00",
+)  # fmt: skip
 CLASS_COLOURS = (
     "#44AA99", "#332288", "#DDCC77", "#CC6677", "#88CCEE", "#882255", "#117733", "#999933",
     "#AA4499",
 )  # fmt: skip
-MARKERS = "osD^vP"
-PICTURE_SIDE = 96  # pixels: twice what the page shows, for screens of double density
+MARKERS = "osD^vP*"  # their number shares no factor with that of the colours
+MANY = 5  # strategies, above which lines are thinner and single seeds are not drawn
 
 
 def _styles(strategies: Iterable[str], baseline: str) -> dict[str, dict[str, Any]]:
@@ -58,7 +61,7 @@ def _styles(strategies: Iterable[str], baseline: str) -> dict[str, dict[str, Any
 def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
     """Name the curves at the right edge, pushed apart where they would overlap."""
     bottom, top = ax.get_ylim()
-    gap = 0.062 * (top - bottom)
+    gap = min(0.062, 1 / max(1, len(ends))) * (top - bottom)
     ends = sorted(ends, key=lambda end: end[0])
     heights = [end[0] for end in ends]
     for i in range(1, len(heights)):
@@ -92,8 +95,9 @@ def plot_learning_curves(
     """Draw the metric against the labels asked, one line per strategy.
 
     The line is the mean over seeds, for the rounds that every seed has. With four seeds or more
-    the band is the bootstrap interval of that mean; with fewer, each seed is a thin line. Bands
-    are per strategy; whether two strategies differ is told by the paired interval of
+    the band is the bootstrap interval of that mean; with fewer, each seed is a thin line. More
+    than five strategies are drawn as means alone, which would else be hidden. Bands are per
+    strategy; whether two strategies differ is told by the paired interval of
     `aift_sklearn.study.metrics.summarise`, which is usually narrower.
 
     Parameters
@@ -128,19 +132,22 @@ def plot_learning_curves(
     if ax is None:
         ax = Figure(figsize=(5.4, 3.8), layout="constrained").subplots()
     ends: list[tuple[float, str, Any]] = []
-    for name, style in _styles(pd.unique(filled["strategy"]), baseline).items():
+    styles = _styles(pd.unique(filled["strategy"]), baseline)
+    many = len(styles) > MANY
+    for name, style in styles.items():
         rows = filled[filled["strategy"] == name]
         values = rows.pivot(index="round", columns="seed", values=metric)
         labels = rows.pivot(index="round", columns="seed", values="n_labels")
         whole = values.notna().all(axis=1)
         x, y = labels[whole].mean(axis=1), values[whole].mean(axis=1)
-        ax.plot(x, y, label=name, lw=2, ms=5, **style)
-        if values.shape[1] >= 4 and len(y):
-            zero = np.zeros(values.shape[1])
+        ax.plot(x, y, label=name, lw=1.4 if many else 2, ms=4 if many else 5, **style)
+        n_seeds = 1 if many else values.shape[1]
+        if n_seeds >= 4 and len(y):
+            zero = np.zeros(n_seeds)
             band = [paired_interval(row, zero, n_resamples=2000, level=level)[1:]
                     for row in values[whole].to_numpy()]  # fmt: skip
             ax.fill_between(x, *np.transpose(band), color=style["color"], alpha=0.18, lw=0)
-        elif values.shape[1] > 1:
+        elif n_seeds > 1:
             for seed in values.columns:
                 ax.plot(labels[seed], values[seed], color=style["color"], lw=0.8, alpha=0.55)
         if len(y):
@@ -160,7 +167,7 @@ def plot_learning_curves(
 def plot_class_balance(table: pd.DataFrame, y: NDArray[Any], classes: Sequence[str]) -> Figure:
     """Draw the share of each class among the labels of each round, beside that of the pool."""
     strategies = list(pd.unique(table["strategy"]))
-    columns = min(2, len(strategies))
+    columns = min(2 if len(strategies) < MANY else 3, len(strategies))
     rows = -(-len(strategies) // columns)
     fig = Figure(figsize=(0.8 + 3.4 * columns, 0.6 + 2.0 * rows), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, sharey=True).ravel()
@@ -192,25 +199,10 @@ def plot_class_balance(table: pd.DataFrame, y: NDArray[Any], classes: Sequence[s
 
 
 def png(fig: Figure) -> str:
+    """Draw a figure as a PNG, as the address of a picture inside the page."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=170)
-    return _data_uri(buffer)
-
-
-def _data_uri(buffer: io.BytesIO) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _thumbnail(image: NDArray[Any]) -> str:
-    """Shrink one candidate (C, H, W) to a PNG; more than three channels show the first three."""
-    if image.dtype.kind == "f":
-        image = np.clip(image, 0, 1) * 255
-    shown = image[:3].transpose(1, 2, 0) if len(image) >= 3 else image.mean(axis=0)
-    picture = Image.fromarray(np.ascontiguousarray(shown).astype(np.uint8))
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return _data_uri(buffer)
 
 
 def _marks(classes: Sequence[str]) -> list[str]:
@@ -235,55 +227,15 @@ def _ink(colour: str) -> str:
 
 
 def class_entries(dataset: Dataset) -> list[dict[str, Any]]:
-    """Name, mark, colours and counts of every class, in sorted order."""
+    """Number, name, mark, colours and counts of every class, in sorted order."""
     pool, test = np.asarray(dataset.y).astype(str), np.asarray(dataset.y_test).astype(str)
     names = sorted({*pool.tolist(), *test.tolist()})
     colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(names))]
+    looks = zip(names, _marks(names), colours, strict=True)
     return [
         {
-            "name": name, "mark": mark, "colour": colour, "ink": _ink(colour),
+            "number": number, "name": name, "mark": mark, "colour": colour, "ink": _ink(colour),
             "pool": int((pool == name).sum()), "test": int((test == name).sum()),
         }
-        for name, mark, colour in zip(names, _marks(names), colours, strict=True)
+        for number, (name, mark, colour) in enumerate(looks)
     ]  # fmt: skip
-
-
-def _round(row: Any, dataset: Dataset, by_name: dict[str, Any], most: int) -> dict[str, Any]:
-    """Pictures of the candidates asked in one round, in the order in which they were asked."""
-    if not isinstance(row.asked, list | tuple | np.ndarray):
-        raise ParameterError(
-            f"asked of {row.strategy}, round {row.round} is a {type(row.asked).__name__}; expected "
-            "a list of pool indices. A CSV file turns lists into text: keep tables as Parquet."
-        )
-    asked = [int(index) for index in row.asked]
-    n = len(dataset.X)
-    if asked and not (min(asked) >= 0 and max(asked) < n):
-        raise ParameterError(
-            f"asked of {row.strategy}, round {row.round} has indices from {min(asked)} to "
-            f"{max(asked)}, and the pool {n} candidates; expected the data set of this table."
-        )
-    pictures = [
-        {"uri": _thumbnail(np.asarray(dataset.X[i])), "index": i, "of": by_name[str(dataset.y[i])]}
-        for i in asked[:most]
-    ]
-    return {"number": row.round, "known": row.n_labels, "pictures": pictures,
-            "more": len(asked) - len(pictures)}  # fmt: skip
-
-
-def gallery(
-    table: pd.DataFrame, dataset: Dataset, classes: Sequence[dict[str, Any]], most: int
-) -> list[dict[str, Any]]:
-    """Collect the rounds of the first seed by strategy; a first batch shared by all comes once."""
-    by_name = {entry["name"]: entry for entry in classes}
-    runs = table[table["seed"] == table["seed"].min()].sort_values("round", kind="stable")
-    rounds = {
-        str(name): [_round(row, dataset, by_name, most) for row in rows.itertuples()]
-        for name, rows in runs.groupby("strategy", sort=False)
-    }
-    first = [tuple(row.asked) for row in runs.itertuples() if row.round == 0]
-    if len(rounds) > 1 and len(first) == len(rounds) and len(set(first)) == 1:
-        shared = next(iter(rounds.values()))[:1]
-        rounds = {"First batch, shared by all strategies": shared} | {
-            name: rest[1:] for name, rest in rounds.items()
-        }
-    return [{"name": name, "rounds": rest} for name, rest in rounds.items()]

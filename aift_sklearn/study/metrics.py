@@ -1,92 +1,28 @@
 """Numbers from learning curves: area, labels needed, paired intervals. pandas and NumPy only.
 
-Every function takes the tidy table of ``simulate()``, one row per strategy, seed and round, with
-the columns ``strategy``, ``seed``, ``round``, ``n_labels`` (labels known after the round) and one
-column per metric. Rows may come in any order. Strategies of one seed share their first batch and
-their split, so they are compared seed by seed (paired).
-
-A model that has seen a single class gives every candidate the same score. Its ROC AUC is NaN in
-the table and counts as chance, 0.5, here: leaving those rounds out would reward the strategy that
-was slow to find a second class.
+Every function takes the tidy table of ``simulate()``, see `aift_sklearn.study.curves`. Strategies
+of one seed share their first batch and their split, so they are compared seed by seed (paired).
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ParameterError
+from .curves import by_head, check_table, curves, fill_chance, mean_curve
 
-__all__ = ["area_under_curve", "labels_to_reach", "paired_interval", "shared_level", "summarise"]
+__all__ = [
+    "area_under_curve",
+    "labels_for_mean_curve",
+    "labels_to_reach",
+    "paired_interval",
+    "shared_level",
+    "summarise",
+]
 
 Floats = NDArray[np.float64]
-KEYS = ("strategy", "seed", "round", "n_labels")
-CHANCE = {"auc": 0.5}
-
-
-def check_table(table: pd.DataFrame, columns: Sequence[str] = ()) -> None:
-    """Raise ParameterError unless the table holds learning curves and the given columns.
-
-    >>> check_table(pd.DataFrame({"strategy": ["random"], "seed": [0]}))
-    Traceback (most recent call last):
-    ...
-    aift_sklearn.errors.ParameterError: the table lacks the columns ['round', 'n_labels'] ...
-    """
-    if not isinstance(table, pd.DataFrame):
-        raise ParameterError(f"table is a {type(table).__name__}; expected a pandas DataFrame.")
-    missing = [name for name in (*KEYS, *columns) if name not in table.columns]
-    if missing:
-        raise ParameterError(
-            f"the table lacks the columns {missing} and has {[str(c) for c in table.columns]}; "
-            "expected the table of simulate(), one row per strategy, seed and round."
-        )
-    if table.empty:
-        raise ParameterError(
-            "the table has no rows; expected at least one round. Was a filter put on it?"
-        )
-    twice = table.duplicated(["strategy", "seed", "round"])
-    if twice.any():
-        strategy, seed, number = table.loc[twice, ["strategy", "seed", "round"]].iloc[0]
-        raise ParameterError(
-            f"the table has round {number} of strategy {strategy!r}, seed {seed} more than once; "
-            "expected one row each. Tables of several data sets need one report each."
-        )
-    known = table.sort_values("round").groupby(["strategy", "seed"])["n_labels"]
-    if (known.diff() < 0).any():
-        raise ParameterError("n_labels falls between rounds; expected the labels known so far.")
-
-
-def fill_chance(table: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
-    """Sort by strategy (as they appear), seed and round, and put chance for leading NaNs.
-
-    Only the AUC has a chance level. A curve without any number stays NaN: there the metric itself
-    could not be computed.
-
-    >>> table = pd.DataFrame({"strategy": "random", "seed": 0, "round": [1, 0, 2],
-    ...                       "n_labels": [10, 5, 15], "auc": [np.nan, np.nan, 0.8]})
-    >>> fill_chance(table)["auc"].tolist()
-    [0.5, 0.5, 0.8]
-    """
-    check_table(table, [metric])
-    filled = table.assign(_order=pd.factorize(table["strategy"])[0])
-    filled = filled.sort_values(["_order", "seed", "round"], ignore_index=True)
-    filled = filled.drop(columns="_order")
-    filled[metric] = filled[metric].astype(float)
-    if metric in CHANCE:
-        curves = filled.groupby(["strategy", "seed"])[metric]
-        leading = curves.ffill().isna() & curves.transform("count").gt(0)
-        filled.loc[leading, metric] = CHANCE[metric]
-    return filled
-
-
-def _curves(table: pd.DataFrame, metric: str) -> Iterator[tuple[tuple[str, int], Floats, Floats]]:
-    """Yield ((strategy, seed), labels, values), each curve in order of its rounds."""
-    for key, rows in fill_chance(table, metric).groupby(["strategy", "seed"], sort=False):
-        labels = rows["n_labels"].to_numpy(np.float64)
-        yield key, labels, rows[metric].to_numpy(np.float64)  # type: ignore[misc]
 
 
 def _by_strategy_and_seed(values: dict[tuple[str, int], float]) -> pd.DataFrame:
@@ -138,14 +74,14 @@ def area_under_curve(table: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
     >>> round(float(area_under_curve(table).loc["random", 0]), 4)  # (7 + 17) / 30
     0.8
     """
-    curves = list(_curves(table, metric))
+    runs = list(curves(table, metric))
     low: dict[int, float] = {}
     high: dict[int, float] = {}
-    for (_, seed), labels, _ in curves:
+    for (_, seed), labels, _ in runs:
         low[seed] = max(low.get(seed, -np.inf), labels[0])
         high[seed] = min(high.get(seed, np.inf), labels[-1])
     return _by_strategy_and_seed(
-        {key: _area(labels, values, low[key[1]], high[key[1]]) for key, labels, values in curves}
+        {key: _area(labels, values, low[key[1]], high[key[1]]) for key, labels, values in runs}
     )
 
 
@@ -179,11 +115,48 @@ def labels_to_reach(
     20.0
     """
     needed: dict[tuple[str, int], float] = {}
-    for key, labels, values in _curves(table, metric):
+    for key, labels, values in curves(table, metric):
         target = level.get(key[1], np.nan) if isinstance(level, pd.Series) else level
         reached = np.flatnonzero(values >= target)
         needed[key] = float(labels[reached[0]]) if reached.size else float("nan")
     return _by_strategy_and_seed(needed)
+
+
+def labels_for_mean_curve(table: pd.DataFrame, level: float, metric: str = "auc") -> pd.Series:
+    """Labels known after the first round in which the mean curve over seeds reaches a level.
+
+    This is the number that papers report. It is not the mean of `labels_to_reach`: seeds that
+    never get there still pull the mean curve down, and seeds that get there early lift it.
+    Nothing is interpolated.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table of ``simulate()``.
+    level : float
+        The level to reach, in the metric's units.
+    metric : str
+        Column to read.
+
+    Returns
+    -------
+    Series, by strategy
+        NaN where the mean curve never reaches the level. Rounds that not every seed of a strategy
+        has are left out.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"strategy": "random", "seed": [0, 0, 1, 1], "round": [0, 1, 0, 1],
+    ...                       "n_labels": [10, 20, 10, 20], "auc": [0.6, 0.9, 0.7, 0.7]})
+    >>> labels_for_mean_curve(table, 0.8).to_dict()
+    {'random': 20.0}
+    >>> labels_to_reach(table, 0.8).loc["random"].tolist()
+    [20.0, nan]
+    """
+    means = mean_curve(table, metric)
+    reached = means[means[metric] >= level].groupby("strategy", sort=False)["n_labels"].first()
+    needed: pd.Series = reached.reindex(pd.Index(pd.unique(table["strategy"]), name="strategy"))
+    return needed.astype(np.float64)
 
 
 def shared_level(
@@ -214,10 +187,10 @@ def shared_level(
     >>> shared_level(table).to_dict()
     {7: 0.8}
     """
-    curves = list(_curves(table, metric))
-    last = _by_strategy_and_seed({key: float(values[-1]) for key, _, values in curves})
+    runs = list(curves(table, metric))
+    last = _by_strategy_and_seed({key: float(values[-1]) for key, _, values in runs})
     # fmax ignores NaN rounds without the warning that nanmax gives on a curve of NaNs.
-    best = _by_strategy_and_seed({key: float(np.fmax.reduce(v)) for key, _, v in curves})
+    best = _by_strategy_and_seed({key: float(np.fmax.reduce(v)) for key, _, v in runs})
     common: pd.Series = best.min()
     if baseline not in last.index:
         return common
@@ -327,7 +300,7 @@ def summarise(
     ----------
     table : DataFrame
         The table of ``simulate()``, with ``auc``, ``balanced_accuracy``, ``score_seconds`` and
-        ``train_seconds``.
+        ``train_seconds``. Where it holds several heads, each is compared with its own baseline.
     metric : str
         Column for the area and the labels needed.
     baseline : str
@@ -337,7 +310,7 @@ def summarise(
 
     Returns
     -------
-    DataFrame, by strategy
+    DataFrame, by strategy (by head and strategy, where there are several heads)
         ``seeds``; ``n_labels`` (known at the end, the least over seeds); mean and ``_sd`` over
         seeds (NaN for one) of the final ``auc`` and ``balanced_accuracy`` and of ``alc``;
         ``alc_difference``, ``alc_low`` and ``alc_high`` against the baseline over shared seeds
@@ -358,6 +331,19 @@ def summarise(
     random          30  0.700                 30
     aift            30  0.775                 20
     """
+    heads = by_head(table)
+    if len(heads) > 1:
+        each = [
+            summarise(
+                rows,
+                metric=metric,
+                baseline=baseline,
+                n_resamples=n_resamples,
+                random_state=random_state,
+            )
+            for rows in heads.values()
+        ]
+        return pd.concat(each, keys=heads, names=["head"])
     check_table(table, ["auc", "balanced_accuracy", "score_seconds", "train_seconds", metric])
     area = area_under_curve(table, metric)
     level = shared_level(table, metric, baseline=baseline)
