@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 
 from aift_sklearn.errors import ParameterError
-from aift_sklearn.study.metrics import (
-    area_under_curve,
+from aift_sklearn.study.curves import (
+    by_head,
+    check_metric,
     check_table,
     fill_chance,
+    mean_curve,
+)
+from aift_sklearn.study.metrics import (
+    area_under_curve,
     format_labels,
+    labels_for_mean_curve,
     labels_to_reach,
     paired_interval,
     shared_level,
@@ -242,3 +248,81 @@ def test_one_seed_has_no_spread() -> None:
 def test_a_bad_table_is_refused(table, says) -> None:
     with pytest.raises(ParameterError, match=says):
         check_table(table, ["auc"])
+
+
+def test_mean_curve_leaves_out_rounds_that_a_seed_lacks() -> None:
+    table = table_of({("a", 0): [0.6, 0.7, 0.9], ("a", 1): [0.4, 0.5], ("b", 0): [NAN, 0.8, NAN]})
+    means = mean_curve(table[::-1])
+    found = {name: rows["auc"].tolist() for name, rows in means.groupby("strategy")}
+    # An undefined first round is chance; an undefined later one is no number.
+    assert found == {"a": pytest.approx([0.5, 0.6]), "b": pytest.approx([0.5, 0.8])}
+    assert means["n_labels"].tolist() == [10, 20, 10, 20]
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda rounds: st.lists(
+            st.lists(st.integers(0, 8), min_size=rounds, max_size=rounds), min_size=1, max_size=4
+        )
+    ),
+    st.integers(0, 8),
+    steps,
+)
+def test_labels_for_mean_curve_agrees_with_a_loop(runs, level, widths) -> None:
+    labels = np.cumsum(widths)
+    eighths = {("a", seed): [v / 8 for v in values] for seed, values in enumerate(runs)}
+    oracle = NAN
+    for i in reversed(range(len(runs[0]))):
+        if sum(values[i] for values in runs) >= level * len(runs):
+            oracle = labels[i]
+    # Mean of a few eighths: the tolerance covers thirds, and never a step of 1/32.
+    found = labels_for_mean_curve(table_of(eighths, labels), level / 8 - 1e-9)
+    assert found["a"] == pytest.approx(oracle, nan_ok=True)
+
+
+def test_mean_curve_and_median_of_seeds_are_two_things() -> None:
+    runs = {("a", 0): [0.5, 0.9, 0.9], ("a", 1): [0.5, 0.9, 0.9], ("a", 2): [0.5, 0.5, 0.7]}
+    table = table_of(runs | {("never", seed): [0.5, 0.5, 0.5] for seed in range(3)})
+    assert labels_to_reach(table, 0.8).loc["a"].median() == 20
+    needed = labels_for_mean_curve(table, 0.8)
+    assert needed["a"] == 40
+    assert math.isnan(needed["never"])
+    assert list(needed.index) == ["a", "never"]
+
+
+HEADS = pd.concat([TWO.assign(head="cnn"), TWO.assign(head="forest", auc=TWO["auc"] - 0.1)])
+
+
+def test_heads_are_summarised_each_with_its_own_baseline() -> None:
+    both = summarise(HEADS)
+    assert both.index.names == ["head", "strategy"]
+    pd.testing.assert_frame_equal(both.loc["cnn"], summarise(TWO))
+    alone = HEADS[HEADS["head"] == "forest"]
+    pd.testing.assert_frame_equal(both.loc["forest"], summarise(alone))
+    assert both.loc[("forest", "random"), "level"] == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [area_under_curve, shared_level, mean_curve, fill_chance, lambda t: labels_to_reach(t, 0.5)],
+)
+def test_heads_are_never_mixed(measure) -> None:
+    with pytest.raises(ParameterError, match=r"heads \['cnn', 'forest'\]; expected one.*Pass one"):
+        measure(HEADS)
+    pd.testing.assert_frame_equal(area_under_curve(HEADS[:12]), area_under_curve(TWO))
+
+
+def test_a_head_without_a_name_is_a_head() -> None:
+    mixed = pd.concat([TWO, TWO.assign(head="cnn")])
+    assert list(by_head(mixed)) == ["", "cnn"]
+    assert list(by_head(TWO.assign(head=None))) == [""]
+
+
+def test_summary_by_another_metric() -> None:
+    table = TWO.assign(balanced_accuracy=1 - TWO["auc"])
+    row = summarise(table, metric="balanced_accuracy").loc["aift"]
+    assert row["level"] == pytest.approx(0.25)
+    assert row["alc_difference"] == pytest.approx(-1 / 30)
+    assert row["auc"] == pytest.approx(0.775)
+    with pytest.raises(ParameterError, match="metric is 'f1'"):
+        check_metric("f1")

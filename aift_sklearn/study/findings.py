@@ -200,7 +200,7 @@ def _round_levels(
     start, stop = float(means.first().min()), float(means.last().max())
     levels: list[float] = []
     for step in (0.1, 0.05, 0.02, 0.01, 0.005) if stop > start else ():
-        multiples = np.arange(np.floor(start / step) + 1, np.floor(stop / step + 1e-9) + 1)
+        multiples = np.arange(np.floor(start / step + 1e-9) + 1, np.floor(stop / step + 1e-9) + 1)
         levels = [round(float(multiple * step), 3) for multiple in multiples]
         if len(levels) >= at_least:
             break

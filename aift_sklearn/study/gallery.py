@@ -63,18 +63,25 @@ def _probabilities(row: Any, n_asked: int, n_classes: int) -> list[NDArray[np.fl
     listed = getattr(row, "patch_proba", None)
     if not is_listed(listed):
         return [None] * n_asked
-    # Parquet returns arrays of arrays of arrays.
-    found = [
-        np.array([np.asarray(patch, np.float64) for patch in each]) if is_listed(each) else None
-        for each in listed
-    ]
-    shapes = {P.shape[1:] if P.ndim == 2 else P.shape for P in found if P is not None}
-    if len(found) != n_asked or not shapes <= {(n_classes,)}:
+    fits = len(listed) == n_asked
+    found: list[NDArray[np.float64] | None] = []
+    for each in listed:
+        P = None
+        if is_listed(each):
+            try:
+                # Parquet returns arrays of arrays of arrays.
+                P = np.array([np.asarray(patch, np.float64) for patch in each])
+            except ValueError:
+                fits = False
+                break
+            fits = fits and P.ndim == 2 and len(P) > 0 and P.shape[1] == n_classes
+        found.append(P)
+    if not fits:
         raise ParameterError(
-            f"patch_proba of {row.strategy}, round {row.round} has {len(found)} entries of "
-            f"{sorted(map(str, shapes))} classes; expected one entry of shape (m, {n_classes}) for "
-            f"each of the {n_asked} candidates in asked. Use the data set of this table, or drop "
-            "the column to leave the histograms out."
+            f"patch_proba of {row.strategy}, round {row.round} has {len(listed)} entries; expected "
+            f"one of shape (m, {n_classes}) for each of the {n_asked} candidates in asked, m "
+            f"patches by {n_classes} classes. Pass the data set of this table, or drop the column "
+            "to leave the drawings out."
         )
     return found
 

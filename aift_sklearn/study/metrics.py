@@ -154,7 +154,9 @@ def labels_for_mean_curve(table: pd.DataFrame, level: float, metric: str = "auc"
     [20.0, nan]
     """
     means = mean_curve(table, metric)
-    reached = means[means[metric] >= level].groupby("strategy", sort=False)["n_labels"].first()
+    # The mean of equal numbers may be rounded below them.
+    high = means[means[metric] >= level - 1e-12]
+    reached = high.groupby("strategy", sort=False)["n_labels"].first()
     needed: pd.Series = reached.reindex(pd.Index(pd.unique(table["strategy"]), name="strategy"))
     return needed.astype(np.float64)
 

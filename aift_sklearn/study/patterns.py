@@ -97,13 +97,13 @@ def _stack(P: Floats, names: Sequence[str] | None = None) -> tuple[list[tuple[st
     columns = np.array_split(ranked, min(len(ranked), MOST_COLUMNS))
     heights = np.array([column.mean(axis=0) for column in columns]).cumsum(axis=1)
     heights /= heights[:, -1:]
-    tops = 20 - 20 * heights
+    tops = np.round(20 - 20 * heights, 1)
     paths = []
     for i in reversed(range(len(kept))):
         path, start = "M0 20", 0
         for stop in range(1, len(tops) + 1):
-            if stop == len(tops) or f"{tops[stop, i]:.3g}" != f"{tops[start, i]:.3g}":
-                path += f"V{tops[start, i]:.3g}h{stop - start}"
+            if stop == len(tops) or tops[stop, i] != tops[start, i]:
+                path += f"V{tops[start, i]:g}h{stop - start}"
                 start = stop
         paths.append((names[i] if names else f"k{kept[i]}", path + "V20"))
     return paths, len(tops)
@@ -173,7 +173,7 @@ def pattern_shares(table: pd.DataFrame) -> pd.DataFrame:
 def draw_shares(shares: Sequence[float]) -> Markup:
     """Draw the share of a pattern, round by round, as bars from 0 to 100 %."""
     path = "".join(
-        f"M{5 * i} 20V{20 - 20 * share:.3g}h4V20" for i, share in enumerate(shares) if share
+        f"M{5 * i} 20V{round(20 - 20 * share, 1):g}h4V20" for i, share in enumerate(shares) if share
     )
     return _svg([("bar", path)], 5 * len(shares))
 

@@ -95,12 +95,17 @@ def _write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _reference_of(reference: Mapping[str, Any] | None, head: str) -> dict[str, float]:
-    """Performance with all labels, of one head where it is given by head."""
+def _references(
+    reference: Mapping[str, Any] | None, heads: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Performance with all labels by head; one that names no head is that of the first."""
     given = dict(reference or {})
-    if any(isinstance(value, Mapping) for value in given.values()):
-        return dict(given.get(head, {}))
-    return given
+    if not any(isinstance(value, Mapping) for value in given.values()):
+        given = {heads[0]: given}
+    unknown = [name for name in given if name not in heads]
+    if unknown:
+        raise ParameterError(f"reference names the heads {unknown}; expected some of {[*heads]}.")
+    return {head: dict(given.get(head, {})) for head in heads}
 
 
 def _results(
@@ -178,8 +183,8 @@ def write_report(
     parameters : mapping, optional
         Settings of the study, listed as they are.
     reference : mapping of str to float, optional
-        Performance with the labels of the whole pool, by metric: ``{"auc": 0.97}``; of several
-        heads by head: ``{"cnn": {"auc": 0.97}, "forest": {"auc": 0.91}}``.
+        Performance with the labels of the whole pool, by metric: ``{"auc": 0.97}``, which is
+        that of the first head; or by head: ``{"cnn": {"auc": 0.97}, "forest": {"auc": 0.91}}``.
     metric : {"auc", "balanced_accuracy"}
         Measure of the headline, the areas, the levels and the labels needed. Both have curves.
     baseline, focus : str
@@ -225,13 +230,14 @@ def write_report(
     for rows in heads.values():
         check_table(rows, ["auc", "balanced_accuracy", "score_seconds", "train_seconds", "asked",
                            *(f"n_{entry['name']}" for entry in classes)])  # fmt: skip
+    references = _references(reference, [*heads])
     first = next(iter(heads.values()))
     names = [entry["name"] for entry in classes]
     headline(table, metric=metric, baseline=baseline, focus=focus)  # refuses a wrong focus
     page = _template().render(
         title=title or f"Active learning on {dataset.name}",
         results=[
-            _results(rows, head, metric, baseline, focus, _reference_of(reference, head))
+            _results(rows, head, metric, baseline, focus, references[head])
             for head, rows in heads.items()
         ],
         metric=METRIC_NAMES[metric],
