@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
 
-from .errors import DataError, DataTypeError, LabelError, ParameterError
+from .errors import DataError, DataTypeError, LabelError, ParameterError, TrainingInterrupted
 
 Array = NDArray[Any]
 
@@ -150,6 +150,25 @@ def check_same_classes(given: Any, classes: Array) -> None:
         )
 
 
+def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    """Return the weights of n candidates as float64, or None where there are none."""
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight)
+    if weight.dtype.kind not in "biuf" or weight.shape != (n,):
+        raise DataError(
+            f"sample_weight has shape {weight.shape} and dtype {weight.dtype}; expected one number "
+            f"per candidate, shape ({n},)."
+        )
+    weight = weight.astype(np.float64)
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise DataError(
+            f"sample_weight ranges from {weight.min()} to {weight.max()}; expected finite numbers "
+            "from 0 on, not all of them 0."
+        )
+    return weight
+
+
 def check_features(estimator: Any, X: Any, *, dtype: Any, reset: bool) -> Array:
     """Return feature vectors (n, f), checked by scikit-learn."""
     refuse_three_axes(X)
@@ -179,6 +198,9 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
     before = dict(vars(estimator))
     try:
         yield
+    except TrainingInterrupted:
+        # What was learnt until then is kept on purpose.
+        raise
     except BaseException:
         vars(estimator).clear()
         vars(estimator).update(before)

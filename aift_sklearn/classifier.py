@@ -7,7 +7,7 @@ One seam joins it to the model: ``predict_proba``. What the estimator can do bey
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from ._candidates import (
     CandidateInput,
     check_not_empty,
     embedder,
-    join,
     seeded,
     whole,
     with_columns,
@@ -36,21 +35,16 @@ from ._checks import (
     image_shape,
     unchanged_on_error,
 )
-from .errors import ParameterError
+from ._weights import WeightRouting, weight_parameter
+from .errors import ParameterError, TrainingInterrupted
+from .memory import Memory
 from .patches import AffinePatches, JitterPatches
 from .scores import patch_consistency
 
-__all__ = ["AIFTClassifier", "Memory"]
+__all__ = ["AIFTClassifier"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-
-
-class Memory(NamedTuple):
-    """The labelled candidates that a classifier has seen, oldest first."""
-
-    X: Array
-    y: Array
 
 
 def _can_embed(self: AIFTClassifier) -> bool:
@@ -65,7 +59,7 @@ class _OneClass(DummyClassifier):
     """Stands in for an estimator that cannot be trained on one class."""
 
 
-class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
+class AIFTClassifier(WeightRouting, CandidateInput, ClassifierMixin, BaseEstimator):
     """Classify candidates through their patches, and keep learning as labels come in.
 
     Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
@@ -111,9 +105,16 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
     patches_ : transformer or None
         The fitted patches; the same views serve training, scoring and every later pool.
     memory_ : Memory
-        The labelled candidates seen so far, ``memory_.X`` and ``memory_.y``.
+        The labelled candidates seen so far: ``memory_.X``, ``memory_.y``, their weights
+        ``memory_.sample_weight`` and the ``memory_.round`` in which each was taught.
     n_features_in_ : int
         Channels C of the images, or number of features.
+
+    Notes
+    -----
+    Ctrl-C during training loses no label: once an epoch of a `CNNClassifier` is finished, its
+    weights are kept and the labels of the call are in ``memory_``; before that, everything is as it
+    was before the call, which can be repeated.
 
     References
     ----------
@@ -157,7 +158,7 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
 
     # --- learning -----------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Train from the pre-trained state, forgetting all labels seen before (RFT, AFT).
 
         Parameters
@@ -166,6 +167,9 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             Candidates; images are uint8 in [0, 255] or float in [0, 1].
         y : array-like of shape (n,)
             Their classes.
+        **fit_params
+            ``sample_weight`` of shape (n,), where the estimator takes it: weights of the
+            candidates, which their patches share. They are kept with the memory and replayed.
 
         Returns
         -------
@@ -178,20 +182,22 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             If the candidates, the labels or a parameter are not as described.
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch; what was learnt until then is kept.
         """
         with unchanged_on_error(self):
             continuing = self.warm_start and hasattr(self, "estimator_")
             X, y = self._check_training(X, y, reset=not continuing)
+            new = Memory.of(X, y, self._weights("fit", fit_params, len(y)))
             if continuing:
                 check_known_labels(y, self.classes_)
-                self.estimator_ = self._continue(X, y, X, y)
-                self._classes_seen = np.union1d(self._classes_seen, y)
+                seen = np.union1d(self._classes_seen, y)
+                self._learn(lambda: self._continue(new, new), new, seen)
             else:
-                self._start(X, y, self.classes)
-            self.memory_ = Memory(X, y)
+                self._start(new, self.classes)
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, **fit_params: Any) -> Self:
         """Continue training from the present weights on new candidates and replayed ones.
 
         Parameters
@@ -203,6 +209,9 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
         classes : array-like of shape (K,), optional
             All classes, needed in the first call only, where they are not all in ``y`` and were
             not given to the constructor.
+        **fit_params
+            ``sample_weight`` of shape (n,), where the estimator takes it: weights of the
+            candidates, which their patches share. They are kept with the memory and replayed.
 
         Returns
         -------
@@ -217,44 +226,49 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             If the candidates or a parameter are not as described.
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch; what was learnt until then is kept.
         """
         check_option("replay", self.replay, ("hard", "all", "none"))
         with unchanged_on_error(self):
             first = not hasattr(self, "estimator_")
             X, y = self._check_training(X, y, reset=first)
+            new = Memory.of(X, y, self._weights("partial_fit", fit_params, len(y)))
             if first:
                 if self.classes is not None:
                     check_same_classes(classes, self.classes)
-                self._start(X, y, self.classes if classes is None else classes)
-                self.memory_ = Memory(X, y)
+                self._start(new, self.classes if classes is None else classes)
             else:
                 check_same_classes(classes, self.classes_)
                 check_known_labels(y, self.classes_)
-                self._learn_more(X, y)
+                # Found by the model as it is, before anything changes.
+                replayed = self.memory_.rows(self._replayed())
+                everything = self.memory_.extended(new)
+                seen = np.union1d(self._classes_seen, y)
+                self._learn(
+                    lambda: self._continue(replayed.extended(new), everything), everything, seen
+                )
         return self
 
-    def _learn_more(self, X: Array, y: Array) -> None:
-        # Found by the model as it is, before anything changes.
-        old = self.memory_
-        replayed = self._replayed()
-        seen = Memory(join(old.X, X), np.concatenate([old.y, y]))
-        self.estimator_ = self._continue(
-            join(old.X[replayed], X), np.concatenate([old.y[replayed], y]), *seen
-        )
-        self.memory_ = seen
-        self._classes_seen = np.union1d(self._classes_seen, y)
+    def _learn(self, train: Callable[[], Any], memory: Memory, classes_seen: Array) -> None:
+        """Train, then remember; what an interrupt left usable is remembered too."""
+        try:
+            self.estimator_ = train()
+        except TrainingInterrupted:
+            self.memory_, self._classes_seen = memory, classes_seen
+            raise
+        self.memory_, self._classes_seen = memory, classes_seen
 
-    def _start(self, X: Array, y: Array, classes: Any) -> None:
+    def _start(self, new: Memory, classes: Any) -> None:
         """Fix what stays the same from round to round, and train on the first labels."""
         check_int("training_patches", self.training_patches, minimum=1)
-        known = np.unique(y if classes is None else classes)
-        check_known_labels(y, known)
+        known = np.unique(new.y if classes is None else classes)
+        check_known_labels(new.y, known)
         rng = check_random_state(self.random_state)
-        self.patches_ = self._fit_patches(X, rng)
+        self.patches_ = self._fit_patches(new.X, rng)
         self.classes_ = known
-        self._classes_seen = np.unique(y)
         self._seed = int(rng.randint(2**31 - 1))
-        self.estimator_ = self._train_anew(X, y)
+        self._learn(lambda: self._train_anew(new), new, np.unique(new.y))
 
     def _fit_patches(self, X: Any, rng: np.random.RandomState) -> Any:
         if len(X.shape) == 5:
@@ -287,26 +301,28 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
 
         return CNNClassifier()
 
-    def _train_anew(self, X: Array, y: Array) -> Any:
-        estimator = self._new_estimator(X.ndim)
-        patches, labels = self._training_patches(estimator, X, y)
-        n_seen = len(np.unique(y))
+    def _train_anew(self, known: Memory) -> Any:
+        estimator = self._new_estimator(known.X.ndim)
+        n_seen = len(np.unique(known.y))
         continues = hasattr(estimator, "partial_fit") and len(self.classes_) > 1
         if n_seen == 1 and not continues:
             # Most classifiers refuse one class; until there is a second, it is the prediction.
-            return _OneClass(strategy="prior").fit(patches, labels)
-        if n_seen < len(self.classes_) and continues:
-            return estimator.partial_fit(patches, labels, classes=self.classes_)
-        return estimator.fit(patches, labels)
+            return _OneClass(strategy="prior").fit(np.zeros((len(known.y), 1)), known.y)
+        try:
+            if n_seen < len(self.classes_) and continues:
+                return self._call("partial_fit", estimator, known, classes=self.classes_)
+            return self._call("fit", estimator, known)
+        except TrainingInterrupted:
+            self.estimator_ = estimator
+            raise
 
-    def _continue(self, X: Array, y: Array, seen_X: Array, seen_y: Array) -> Any:
-        """Train on (X, y) where weights are kept, and on all that was seen where they are not."""
+    def _continue(self, new: Memory, everything: Memory) -> Any:
+        """Train on the new where weights are kept, and on all that was seen where they are not."""
         if hasattr(self.estimator_, "partial_fit"):
-            patches, labels = self._training_patches(self.estimator_, X, y)
-            return self.estimator_.partial_fit(patches, labels, classes=self.classes_)
+            return self._call("partial_fit", self.estimator_, new, classes=self.classes_)
         if self.replay == "none" and not isinstance(self.estimator_, _OneClass):
-            return self._train_anew(X, y)
-        return self._train_anew(seen_X, seen_y)
+            return self._train_anew(new)
+        return self._train_anew(everything)
 
     def _replayed(self) -> NDArray[np.intp]:
         """Positions in memory that are trained on again, by the model before the update."""
@@ -317,17 +333,22 @@ class AIFTClassifier(CandidateInput, ClassifierMixin, BaseEstimator):
             return everything
         return np.flatnonzero(self.predict(self.memory_.X) != self.memory_.y)
 
-    def _training_patches(self, estimator: Any, X: Array, y: Array) -> tuple[Array, Array]:
-        """What the estimator is trained on: candidates if it draws views itself, else patches."""
+    def _call(self, method: str, estimator: Any, known: Memory, **params: Any) -> Any:
+        """Train the estimator on candidates if it draws views itself, else on patches."""
+        X, y, weight = known.X, known.y, known.sample_weight
         augments = estimator.get_params(deep=False).get("augmentation") is not None
-        if augments and self.patches_ is not None:
-            return X, y
-        patches = X if self.patches_ is None else self.patches_.transform(X)
-        n_kept = min(self.training_patches, patches.shape[1])
-        # Evenly spaced, since patches that the user cut may be ordered; 0 is the whole candidate.
-        kept = np.linspace(0, patches.shape[1], n_kept, endpoint=False).astype(int)
-        flat = patches[:, kept].reshape(-1, *patches.shape[2:])
-        return flat, np.repeat(y, n_kept)
+        if not augments or self.patches_ is None:
+            patches = X if self.patches_ is None else self.patches_.transform(X)
+            n_kept = min(self.training_patches, patches.shape[1])
+            # Evenly spaced, since patches that the user cut may be ordered; 0 is the whole
+            # candidate.
+            kept = np.linspace(0, patches.shape[1], n_kept, endpoint=False).astype(int)
+            X = patches[:, kept].reshape(-1, *patches.shape[2:])
+            y = np.repeat(y, n_kept)
+            weight = None if weight is None else np.repeat(weight, n_kept)
+        if weight is not None:
+            params[weight_parameter(estimator)] = weight
+        return getattr(estimator, method)(X, y, **params)
 
     # --- predicting ---------------------------------------------------------------------------
 

@@ -19,16 +19,28 @@ from ._checks import (
     check_number,
     check_option,
     check_same_classes,
+    check_weights,
     unchanged_on_error,
 )
 from ._embedding import EmbeddingMixin, pick_device
 from .errors import ModelNotFittedError, ParameterError
 from .features import CNNFeatures
-from .training import Network, seeded, train
+from .training import (
+    SCHEDULES,
+    Examples,
+    Network,
+    Settings,
+    best_temperature,
+    seeded,
+    train,
+)
 
 __all__ = ["CNNClassifier", "CNNFeatures"]
 
 Array = NDArray[Any]
+
+# Fewer held-out images tell nothing.
+_FEWEST_HELD_OUT = 4
 
 
 def _has_pretrained_head(self: CNNClassifier) -> bool:
@@ -71,6 +83,21 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         The gradient is shortened to this norm.
     class_weight : None or "balanced", default=None
         "balanced" weights classes inversely to their frequency in the call's labels.
+    schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the learning rate goes on after it rose over a fifth of the steps.
+    early_stopping : int, optional
+        Patience: hold some of the call's images out, stop once their loss has not improved for
+        that many epochs, and keep the best weights. ``max_epochs`` stays the limit.
+    calibration : None or "temperature", default=None
+        "temperature" divides logits by the number that predicts the held-out images best, so that
+        probabilities mean what they say. It changes no predicted class.
+    validation_fraction : float, default=0.2
+        Share of the call's images that is held out for early stopping and calibration, of each
+        class in proportion. Where that is fewer than four images, or of one class, nothing is held
+        out, and both are left alone.
+    callbacks : list of skorch callbacks, optional
+        Called besides those of this class: ``Checkpoint``, ``EpochScoring``, ``TensorBoard`` ...;
+        or pairs (name, callback). Each call trains with copies of them.
     augmentation : AffinePatches, optional
         Draws fresh views of each image in every epoch. None trains on the images as they are.
     augmentation_views : int, default=1
@@ -89,7 +116,10 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
     module_ : Network
         The trained network, ``module_.backbone`` and ``module_.head``.
     history_ : list of dict
-        epoch, train_loss and dur (seconds) of each epoch since the last `fit`.
+        epoch, train_loss and dur (seconds) of each epoch since the last `fit`; with held-out
+        images also valid_loss and valid_accuracy.
+    temperature_ : float
+        What logits are divided by; 1 without calibration.
     n_features_in_ : int
         Channels C of the images.
 
@@ -98,6 +128,9 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
     Batch-norm statistics stay as they were pre-trained. Only a backbone without pre-training
     adapts them, in its first call, in batches of 16 and more: one odd batch of new labels cannot
     move the predictions for old images.
+
+    Ctrl-C leaves a usable classifier: the weights of the last finished epoch, or, before one was
+    finished, those from before the call.
 
     Examples
     --------
@@ -112,6 +145,7 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
     """
 
     history_: list[dict[str, float]]
+    temperature_: float
 
     def __init__(
         self,
@@ -127,6 +161,11 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         weight_decay: float = 1e-4,
         max_grad_norm: float = 5.0,
         class_weight: str | None = None,
+        schedule: str = "linear",
+        early_stopping: int | None = None,
+        calibration: str | None = None,
+        validation_fraction: float = 0.2,
+        callbacks: Any = None,
         augmentation: Any = None,
         augmentation_views: int = 1,
         device: str = "auto",
@@ -144,13 +183,18 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
         self.class_weight = class_weight
+        self.schedule = schedule
+        self.early_stopping = early_stopping
+        self.calibration = calibration
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
         self.augmentation = augmentation
         self.augmentation_views = augmentation_views
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fine-tune from the pre-trained weights.
 
         Parameters
@@ -159,6 +203,8 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Images, uint8 in [0, 255] or float in [0, 1]; features where the backbone takes them.
         y : array-like of shape (n,)
             Classes.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each image in the loss; one of weight 0 is not trained on.
 
         Returns
         -------
@@ -171,13 +217,15 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
             If the images, the labels or a parameter are not as described.
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch; the classifier has the weights of the last one.
         """
         with unchanged_on_error(self):
             X = self._check_X(X, reset=True)
             y = check_labels(y, X)
-            return self._fit_anew(X, y, np.unique(y))
+            return self._fit_anew(X, y, np.unique(y), check_weights(sample_weight, len(y)))
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Continue fine-tuning from the present weights, on these images only.
 
         Parameters
@@ -188,6 +236,8 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Classes.
         classes : array-like of shape (K,), optional
             All classes, needed in the first call only, where they are not all in ``y``.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each image in the loss; one of weight 0 is not trained on.
 
         Returns
         -------
@@ -202,34 +252,76 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
             If the images or a parameter are not as described.
         NonFiniteLossError
             If training diverges; the classifier is then as it was before the call.
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch; the classifier has the weights of the last one.
         """
         with unchanged_on_error(self):
             first = not hasattr(self, "module_")
             X = self._check_X(X, reset=first)
             y = check_labels(y, X)
+            weight = check_weights(sample_weight, len(y))
             if first:
-                return self._fit_anew(X, y, np.unique(y if classes is None else classes))
+                return self._fit_anew(X, y, np.unique(y if classes is None else classes), weight)
             check_same_classes(classes, self.classes_)
             check_known_labels(y, self.classes_)
-            history = self._train(self.module_, X, y, self.classes_, first=False)
-            self.history_ = [*self.history_, *history]
+            self._train(self.module_, X, y, self.classes_, weight, first=False)
         return self
 
-    def _fit_anew(self, X: Array, y: Array, classes: Array) -> Self:
+    def _fit_anew(self, X: Array, y: Array, classes: Array, weight: Array | None) -> Self:
         check_known_labels(y, classes)
         # Kept: a later partial_fit draws on, it does not repeat.
         self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         backbone = self._build_backbone(X, seed=int(self._rng.integers(2**31)))
         with seeded(0, "cpu"):
             network = Network(backbone, len(classes)).to(pick_device(self.device))
-        history = self._train(network, X, y, classes, first=True)
-        self.classes_, self.module_, self.history_ = classes, network, history
+        self._train(network, X, y, classes, weight, first=True)
         return self
 
     def _train(
-        self, network: Network, X: Array, y: Array, classes: Array, *, first: bool
-    ) -> list[dict[str, float]]:
+        self,
+        network: Network,
+        X: Array,
+        y: Array,
+        classes: Array,
+        weight: Array | None,
+        *,
+        first: bool,
+    ) -> None:
+        """Train the network and keep it."""
+        if weight is not None:
+            trained_on = weight > 0
+            X, y, weight = X[trained_on], y[trained_on], weight[trained_on]
+            weight = weight / weight.mean()
+        settings = self._settings(y, classes, first=first)
+        views = check_int("augmentation_views", self.augmentation_views, minimum=1)
+        network.backbone.freeze_all_but_last(self._n_blocks())
+        network.adapt_batch_norm = first and not self.pretrained
+        seed = int(self._rng.integers(2**31))
+        kept, held = self._hold_out(y)
+        codes = np.searchsorted(classes, y).astype(np.int64)
+        examples = Examples(
+            X[kept], codes[kept], None if weight is None else weight[kept], self.augmentation, views
+        )
+        held_out = None
+        if len(held):
+            whole = getattr(self.augmentation, "whole", np.asarray)
+            held_out = Examples(
+                whole(X[held]), codes[held], None if weight is None else weight[held]
+            )
+        history, interrupt = train(network, examples, settings, held_out=held_out, seed=seed)
+        temperature = 1.0 if first else self.temperature_
+        if self.calibration is not None and held_out is not None and interrupt is None:
+            temperature = best_temperature(self._infer(network, held_out.X), held_out.y)
+        self.classes_, self.module_, self.temperature_ = classes, network, temperature
+        self.history_ = history if first else [*self.history_, *history]
+        if interrupt is not None:
+            raise interrupt
+
+    def _settings(self, y: Array, classes: Array, *, first: bool) -> Settings:
+        """Check what governs training, and put it together."""
         check_option("class_weight", self.class_weight, (None, "balanced"))
+        check_option("schedule", self.schedule, SCHEDULES)
+        check_option("calibration", self.calibration, (None, "temperature"))
         weight = None
         if self.class_weight == "balanced":
             present = np.unique(y)
@@ -237,28 +329,43 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
             weight[np.searchsorted(classes, present)] = compute_class_weight(
                 "balanced", classes=present, y=y
             )
-        network.backbone.freeze_all_but_last(self._n_blocks())
-        views = check_int("augmentation_views", self.augmentation_views, minimum=1)
-        batch_size = check_int("batch_size", self.batch_size, minimum=1)
+        patience = self.early_stopping
+        if patience is not None:
+            patience = check_int("early_stopping", patience, minimum=1)
+        if not isinstance(self.callbacks, (list, tuple, type(None))):
+            raise ParameterError(
+                f"callbacks={self.callbacks!r}; expected a list of skorch callbacks, or None."
+            )
         factor = check_number("continued_lr_factor", self.continued_lr_factor, low=0)
-        network.adapt_batch_norm = first and not self.pretrained
-        return train(
-            network,
-            X,
-            np.searchsorted(classes, y).astype(np.int64),
-            seed=int(self._rng.integers(2**31)),
+        return Settings(
             lr=check_number("lr", self.lr, low=0) * (1.0 if first else factor),
             head_lr_factor=check_number("head_lr_factor", self.head_lr_factor, low=0),
             max_epochs=check_int("max_epochs", self.max_epochs, minimum=1),
-            batch_size=batch_size,
+            batch_size=check_int("batch_size", self.batch_size, minimum=1),
             weight_decay=check_number("weight_decay", self.weight_decay, low=0),
             max_grad_norm=check_number("max_grad_norm", self.max_grad_norm, low=0),
             class_weight=weight,
-            augmentation=self.augmentation,
-            views=views,
+            schedule=self.schedule,
+            early_stopping=patience,
+            callbacks=tuple(self.callbacks or ()),
             device=pick_device(self.device),
             verbose=self.verbose,
         )
+
+    def _hold_out(self, y: Array) -> tuple[Array, Array]:
+        """Rows to train on and rows held out, of each class in proportion."""
+        fraction = check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
+        everything = np.arange(len(y))
+        if self.early_stopping is None and self.calibration is None:
+            return everything, everything[:0]
+        held: list[int] = []
+        for members in (np.flatnonzero(y == c) for c in np.unique(y)):
+            n_held = min(round(fraction * len(members)), len(members) - 1)
+            held.extend(self._rng.permutation(members)[:n_held].tolist())
+        if len(held) < _FEWEST_HELD_OUT or len(np.unique(y[held])) < 2:
+            return everything, everything[:0]
+        rows = np.sort(np.array(held))
+        return np.setdiff1d(everything, rows), rows
 
     def _n_blocks(self) -> int | None:
         if isinstance(self.trainable, str):
@@ -286,7 +393,7 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_fitted("predict_proba")
         logits = self._infer(self.module_, self._check_X(X)).astype(np.float64)
-        return _softmax(logits)
+        return _softmax(logits / self.temperature_)
 
     def predict(self, X: Any) -> Array:
         """Predict the class of each image.

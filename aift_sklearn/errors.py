@@ -17,6 +17,7 @@ __all__ = [
     "ModelNotFittedError",
     "NonFiniteLossError",
     "ParameterError",
+    "TrainingInterrupted",
 ]
 
 
@@ -46,6 +47,14 @@ class ModelNotFittedError(AIFTError, NotFittedError):
 
 class NonFiniteLossError(AIFTError, ArithmeticError):
     """Training produced a loss or a gradient that is not finite; the weights were restored."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C in training, after at least one epoch: what was learnt so far is kept and usable.
+
+    The weights are those of the last finished epoch, and the labels of the call are remembered.
+    An interrupt before that is a plain KeyboardInterrupt and leaves everything as it was.
+    """
 
 
 class MissingDependencyError(AIFTError, ImportError):

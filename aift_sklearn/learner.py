@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import join, pick_rows
+from .errors import TrainingInterrupted
 from .query import aift_sampling
 
 __all__ = ["AIFTLearner"]
@@ -149,6 +150,12 @@ class AIFTLearner(ActiveLearner):
             these alone in any case, and replays what its ``replay`` says.
         **fit_kwargs
             Handed to the estimator's ``partial_fit`` or ``fit``.
+
+        Raises
+        ------
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch of training: these labels are kept, and the weights
+            of the last finished epoch. After an earlier Ctrl-C, teach them again.
         """
         y = np.array(y)
         all_X, all_y = X, y
@@ -162,10 +169,14 @@ class AIFTLearner(ActiveLearner):
         if bootstrap:
             rows = np.random.randint(len(train_y), size=len(train_y))  # noqa: NPY002
             train_X, train_y = pick_rows(train_X, rows), train_y[rows]
-        if continues and (_is_fitted(self.estimator) or "classes" in fit_kwargs):
-            self.estimator.partial_fit(train_X, train_y, **fit_kwargs)
-        else:
-            self.estimator.fit(train_X, train_y, **fit_kwargs)
+        continuing = continues and (_is_fitted(self.estimator) or "classes" in fit_kwargs)
+        learn = self.estimator.partial_fit if continuing else self.estimator.fit
+        try:
+            learn(train_X, train_y, **fit_kwargs)
+        except TrainingInterrupted:
+            # The estimator remembers these labels, and so does the learner.
+            self.X_training, self.y_training = all_X, all_y
+            raise
         self.X_training, self.y_training = all_X, all_y
 
 

@@ -7,28 +7,44 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from .backbones import Backbone, as_input, to_tensor
-from .errors import NonFiniteLossError
+from .errors import NonFiniteLossError, TrainingInterrupted
 from .progress import ProgressBar
 
-__all__ = ["Network", "infer", "seeded", "train"]
+__all__ = [
+    "SCHEDULES",
+    "Examples",
+    "Network",
+    "Settings",
+    "best_temperature",
+    "infer",
+    "seeded",
+    "train",
+]
 
 Array = NDArray[Any]
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # The statistics of fewer images are too noisy to move the running ones.
 _BATCH_NORM_MIN = 16
+
+SCHEDULES = ("linear", "cosine", "constant")
+"""How the learning rate goes on after its rise."""
 
 
 class Network(nn.Module):
@@ -54,27 +70,71 @@ class Network(nn.Module):
         return logits
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a network is trained on, or measured with.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, C, h, w) or (n, f)
+        Images or features.
+    y : ndarray of shape (n,), int64
+        Class indices.
+    weight : ndarray of shape (n,), optional
+        Weights in the loss, with a mean of 1.
+    augmentation : AffinePatches, optional
+        Draws fresh views.
+    views : int
+        Views of each image in an epoch.
+    """
+
+    X: Array
+    y: Array
+    weight: NDArray[np.float64] | None = None
+    augmentation: Any = None
+    views: int = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained; as of `CNNClassifier`, ``class_weight`` of shape (K,)."""
+
+    lr: float
+    head_lr_factor: float
+    max_epochs: int
+    batch_size: int
+    weight_decay: float
+    max_grad_norm: float
+    class_weight: NDArray[np.float32] | None
+    schedule: str
+    early_stopping: int | None
+    callbacks: Sequence[Any]
+    device: str
+    verbose: int
+
+
 class _Batches(Dataset[Any]):
     """Training examples, fetched a batch at a time: view v of image i is item i·views + v."""
 
-    def __init__(
-        self, X: Array, y: Array, augmentation: Any, views: int, rng: np.random.Generator
-    ) -> None:
-        self.X, self.y, self.views = to_tensor(X), torch.from_numpy(y), views
-        self.augmentation, self.rng = augmentation, rng
+    def __init__(self, examples: Examples, rng: np.random.Generator) -> None:
+        self.X, self.y = to_tensor(examples.X), torch.from_numpy(examples.y)
+        weight = examples.weight
+        self.weight = None if weight is None else torch.from_numpy(weight.astype(np.float32))
+        self.augmentation, self.views, self.rng = examples.augmentation, examples.views, rng
 
     def __len__(self) -> int:
         return len(self.X) * self.views
 
-    def __getitem__(self, items: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, items: list[int]) -> tuple[torch.Tensor, Any]:
         return self.__getitems__(items)
 
-    def __getitems__(self, items: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitems__(self, items: list[int]) -> tuple[torch.Tensor, Any]:
         rows = torch.tensor(items) // self.views
         images = self.X[rows]
         if self.augmentation is not None:
             images = self.augmentation.sample(images, self.rng)
-        return as_input(images), self.y[rows]
+        labels = self.y[rows]
+        return as_input(images), labels if self.weight is None else (labels, self.weight[rows])
 
 
 def _as_is(batch: Any) -> Any:
@@ -96,11 +156,27 @@ class _Net(NeuralNetClassifier):
             )
         return step
 
+    def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Any:
+        """Mean loss of the batch; of weighted examples, the mean of weight times loss."""
+        if not isinstance(y_true, (tuple, list)):
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
+        labels, weight = (part.to(y_pred.device) for part in y_true)
+        of_class = self.criterion_.weight
+        loss = nn.functional.cross_entropy(y_pred, labels, weight=of_class, reduction="none")
+        count = len(labels) if of_class is None else of_class[labels].sum()
+        return (weight * loss).sum() / count
+
     def run(self, batches: _Batches) -> None:
         """Train, without skorch's silence about interrupts."""
         self.initialize()
         self.notify("on_train_begin", X=batches, y=None)
-        self.fit_loop(batches)
+        try:
+            self.fit_loop(batches)
+        except KeyboardInterrupt:
+            # skorch's EarlyStopping stops by an interrupt too.
+            stops = (c for _, c in self.callbacks_ if isinstance(c, EarlyStopping))
+            if not any(stop.misses_ >= stop.patience for stop in stops):
+                raise
         self.notify("on_train_end", X=batches, y=None)
 
 
@@ -109,10 +185,31 @@ class _LastEpoch(Callback):
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.state = copy.deepcopy(network.state_dict())
+        self.state: dict[str, Any] | None = None
+        self.n_epochs = 0
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self.state = copy.deepcopy(self.network.state_dict())
+        self.n_epochs = len(net.history)
+
+
+class _ValidAccuracy(Callback):
+    """Accuracy on the held-out examples, by epoch."""
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.right = self.total = 0
+
+    def on_batch_end(
+        self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        if not training:
+            labels = batch[1][0] if isinstance(batch[1], (tuple, list)) else batch[1]
+            self.right += int((kwargs["y_pred"].argmax(dim=1).cpu() == labels.cpu()).sum())
+            self.total += len(labels)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if self.total:
+            net.history.record("valid_accuracy", self.right / self.total)
 
 
 class _ShowProgress(Callback):
@@ -122,7 +219,8 @@ class _ShowProgress(Callback):
         self.bar = bar
 
     def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        self.bar.advance()
+        if training:
+            self.bar.advance()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self.bar.describe(f"training, loss {net.history[-1, 'train_loss']:.3f}")
@@ -139,117 +237,143 @@ def seeded(seed: int, device: str) -> Iterator[None]:
 
 def train(
     network: Network,
-    X: Array,
-    y: Array,
+    examples: Examples,
+    settings: Settings,
     *,
+    held_out: Examples | None = None,
     seed: int,
-    lr: float,
-    head_lr_factor: float,
-    max_epochs: int,
-    batch_size: int,
-    weight_decay: float,
-    max_grad_norm: float,
-    class_weight: Array | None,
-    augmentation: Any,
-    views: int,
-    device: str,
-    verbose: int,
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], TrainingInterrupted | None]:
     """Train the network in place; if that fails, it is left as it was before.
 
     Parameters
     ----------
     network : Network
         Its parameters that require a gradient are trained.
-    X : ndarray of shape (n, C, h, w) or (n, f)
-        Images or features.
-    y : ndarray of shape (n,), int64
-        Class indices.
-    seed, lr, head_lr_factor, max_epochs, batch_size, weight_decay, max_grad_norm, verbose
-        As of `CNNClassifier`.
-    class_weight : ndarray of shape (K,), float32, optional
-        Weight of each class in the loss.
-    augmentation : AffinePatches, optional
-        Draws fresh views.
-    views : int
-        Views of each image in an epoch.
-    device : str
-        Where to train.
+    examples : Examples
+        What it learns from.
+    settings : Settings
+        How.
+    held_out : Examples, optional
+        What its progress is measured on; without it there is no early stopping.
+    seed : int
+        Seeds the order of the images, their views, and dropout.
 
     Returns
     -------
-    list of dict
-        One per epoch: epoch, train_loss, dur (seconds).
+    history : list of dict
+        One per epoch: epoch, train_loss, dur (seconds); of held-out examples also valid_loss and
+        valid_accuracy.
+    interrupt : TrainingInterrupted or None
+        What the caller has to raise once it has kept the network: Ctrl-C came after an epoch was
+        finished, whose weights the network has.
 
     Raises
     ------
     NonFiniteLossError
         If training diverges; the weights from before are restored.
     KeyboardInterrupt
-        Passed on; the weights are those of the last finished epoch.
+        If Ctrl-C came before the first epoch was finished; the weights are those from before.
     """
-    batches = _Batches(X, y, augmentation, views, np.random.default_rng(seed))
-    n_batches = max_epochs * -(-len(batches) // batch_size)
+    batches = _Batches(examples, np.random.default_rng(seed))
+    n_batches = settings.max_epochs * -(-len(batches) // settings.batch_size)
     before = copy.deepcopy(network.state_dict())
     last_epoch = _LastEpoch(network)
-    with seeded(seed, device), ProgressBar("training", n_batches, enabled=bool(verbose)) as bar:
-        net = _Net(
-            network,
-            criterion=nn.CrossEntropyLoss,
-            criterion__weight=None if class_weight is None else torch.from_numpy(class_weight),
-            optimizer=torch.optim.AdamW,
-            optimizer__param_groups=[("head.*", {"lr": lr * head_lr_factor})],
-            optimizer__weight_decay=weight_decay,
-            optimizer__fused=True,
-            lr=lr,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            iterator_train=DataLoader,
-            iterator_train__shuffle=True,
-            iterator_train__collate_fn=_as_is,
-            iterator_train__generator=torch.Generator().manual_seed(seed),
-            train_split=None,
-            classes=list(range(network.head.out_features)),
-            callbacks=[
-                ("clip", GradientNormClipping(max_grad_norm)),
-                ("schedule", _warm_up_and_decay(n_batches)),
-                ("last_epoch", last_epoch),
-                ("progress", _ShowProgress(bar)),
-            ],
-            callbacks__print_log=None,
-            callbacks__valid_acc=None,
-            device=device,
-            verbose=0,
-        )
+    interrupt = None
+    with (
+        seeded(seed, settings.device),
+        ProgressBar("training", n_batches, enabled=bool(settings.verbose)) as bar,
+    ):
+        own = [
+            ("clip", GradientNormClipping(settings.max_grad_norm)),
+            ("schedule", _warm_up_and(settings.schedule, n_batches)),
+            ("last_epoch", last_epoch),
+            ("progress", _ShowProgress(bar)),
+        ]
+        net = _build_net(network, settings, own, held_out, seed)
         try:
             net.run(batches)
-            _check_finite(network, net.last_images_, lr)
-        except KeyboardInterrupt:
+            _check_finite(network, net.last_images_, settings.lr)
+        except KeyboardInterrupt as error:
+            if last_epoch.state is None:
+                network.load_state_dict(before)
+                raise
             network.load_state_dict(last_epoch.state)
-            raise
+            interrupt = TrainingInterrupted(*error.args)
         except BaseException:
             network.load_state_dict(before)
             raise
         finally:
             network.eval()
-    keys = ("epoch", "train_loss", "dur")
-    return [{key: float(epoch[key]) for key in keys} for epoch in net.history]
+    n_epochs = len(net.history) if interrupt is None else last_epoch.n_epochs
+    keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "dur")
+    history = [
+        {key: float(epoch[key]) for key in keys if key in epoch}
+        for epoch in [*net.history][:n_epochs]
+    ]
+    return history, interrupt
 
 
-def _warm_up_and_decay(n_batches: int) -> LRScheduler:
-    """Let the learning rate rise over a fifth of the steps, then fall to zero.
+def _build_net(
+    network: Network,
+    settings: Settings,
+    own: list[tuple[str, Callback]],
+    held_out: Examples | None,
+    seed: int,
+) -> _Net:
+    if held_out is not None:
+        own.append(("valid_accuracy", _ValidAccuracy()))
+        if settings.early_stopping is not None:
+            stop = EarlyStopping(patience=settings.early_stopping, load_best=True, sink=_silent)
+            own.append(("early_stopping", stop))
+    weight = settings.class_weight
+    valid = None if held_out is None else _Batches(held_out, np.random.default_rng(seed))
+    return _Net(
+        network,
+        criterion=nn.CrossEntropyLoss,
+        criterion__weight=None if weight is None else torch.from_numpy(weight),
+        optimizer=torch.optim.AdamW,
+        optimizer__param_groups=[("head.*", {"lr": settings.lr * settings.head_lr_factor})],
+        optimizer__weight_decay=settings.weight_decay,
+        optimizer__fused=True,
+        lr=settings.lr,
+        max_epochs=settings.max_epochs,
+        batch_size=settings.batch_size,
+        iterator_train=DataLoader,
+        iterator_train__shuffle=True,
+        iterator_train__collate_fn=_as_is,
+        iterator_train__generator=torch.Generator().manual_seed(seed),
+        iterator_valid__collate_fn=_as_is,
+        # Its own generator: the loader would draw from torch's for nothing.
+        iterator_valid__generator=torch.Generator().manual_seed(seed),
+        train_split=None if valid is None else predefined_split(valid),
+        classes=list(range(network.head.out_features)),
+        # Copied: a callback has a state, and the next call starts with a fresh one.
+        callbacks=[*own, *copy.deepcopy(list(settings.callbacks))],
+        callbacks__print_log=None,
+        callbacks__valid_acc=None,
+        device=settings.device,
+        verbose=0,
+    )
+
+
+def _silent(*args: Any) -> None:
+    pass
+
+
+def _warm_up_and(schedule: str, n_batches: int) -> LRScheduler:
+    """Let the learning rate rise over a fifth of the steps, then follow the schedule.
 
     AdamW knows no gradient scale at first and steps at full length in every weight, which spoils a
     network that is merely continued; and the last, small steps average out.
     """
     rise = max(1.0, n_batches / 5)
-    return LRScheduler(
-        torch.optim.lr_scheduler.LambdaLR,
-        lr_lambda=lambda step: max(
-            0.0, min((step + 1) / rise, (n_batches - step) / (n_batches + 1 - rise))
-        ),
-        step_every="batch",
-    )
+
+    def factor(step: int) -> float:
+        left = max(0.0, (n_batches - step) / (n_batches + 1 - rise))
+        then = {"linear": left, "constant": 1.0, "cosine": (1 - math.cos(math.pi * left)) / 2}
+        return min((step + 1) / rise, then[schedule] if left < 1 else 1.0)
+
+    return LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=factor, step_every="batch")
 
 
 def _check_finite(network: Network, images: torch.Tensor, lr: float) -> None:
@@ -273,3 +397,42 @@ def infer(function: Any, X: Array, *, batch_size: int, device: str) -> NDArray[n
             images = to_tensor(X[start : start + batch_size])
             parts.append(function(as_input(images.to(device))).float().cpu().numpy())
     return np.concatenate(parts)
+
+
+def best_temperature(logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> float:
+    """Temperature T by which logits are divided to predict y best.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n, K)
+        Of examples that were not trained on.
+    y : ndarray of shape (n,), int64
+        Their class indices.
+
+    Returns
+    -------
+    float
+        T in [0.05, 20] with the smallest mean log loss. Above 1 the network was too sure.
+
+    References
+    ----------
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+
+    Examples
+    --------
+    >>> logits = np.array([[4.0, 0.0]] * 4)  # always sure, and right three times in four
+    >>> T = best_temperature(logits, np.array([0, 0, 0, 1]))
+    >>> round(float(1 / (1 + np.exp(-4 / T))), 2)
+    0.75
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    logits = logits - logits.max(axis=1, keepdims=True)
+
+    def loss(log_inverse: float) -> float:
+        scaled = logits * math.exp(log_inverse)
+        right = np.take_along_axis(scaled, y[:, None], axis=1)[:, 0]
+        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - right))
+
+    bound = math.log(20)
+    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
+    return math.exp(-found.x)

@@ -26,6 +26,8 @@ ORDER = [
     "features",
     "cnn",
     "_candidates",
+    "memory",
+    "_weights",
     "classifier",
     "coldstart",
     "_modal",
