@@ -288,6 +288,9 @@ def test_mean_curve_and_median_of_seeds_are_two_things() -> None:
     assert needed["a"] == 40
     assert math.isnan(needed["never"])
     assert list(needed.index) == ["a", "never"]
+    # In binary the mean of three times 0.7 lies below 0.7.
+    same = table_of({("a", seed): [0.5, 0.7] for seed in range(3)})
+    assert labels_for_mean_curve(same, 0.7)["a"] == 20
 
 
 HEADS = pd.concat([TWO.assign(head="cnn"), TWO.assign(head="forest", auc=TWO["auc"] - 0.1)])

@@ -515,6 +515,8 @@ def test_every_head_has_its_section(report) -> None:
                  "With cnn, the first of the 2 models", "0.942"):  # fmt: skip
         assert part in words, part
     assert sum("Learning curves with" in str(a.get("alt")) for _, a in page.tags) == 4
+    side_by_side = next(cells[1:] for cells in page.rows() if cells[0] == "aift")
+    assert side_by_side == ["0.900area 0.833", "–"]
     assert words.count("whole pool") == 2  # a row of results, and the caption of the classes
     # Pictures of the first head alone: a batch of 5, then three rounds of both strategies.
     assert len(page.candidates()) == 5 + 2 * 15
@@ -689,6 +691,14 @@ def test_tables_without_probabilities_still_work(report) -> None:
     ]
     assert len(titles[0]) == 30
     assert titles[0] == titles[1]
+    for changed, legend, shares in (
+        (table.drop(columns="pattern"), 1, 0),
+        (table.drop(columns="patch_proba"), 1, 1),
+    ):
+        words = report(changed).text
+        assert words.count("uncertain everywhere") == legend
+        assert words.count("Share of each pattern") == shares
+        assert ("Under each picture" in words) == ("patch_proba" in changed)
 
 
 def test_probabilities_as_other_formats_return_them(report) -> None:

@@ -139,17 +139,30 @@ def _results(
     }
 
 
-def _patterns(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
-    """Legend of the patterns, and how often each was asked."""
+def _overview(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Row of the summary by strategy and head; None where a head was not run with a strategy."""
+    by_head = [{row["strategy"]: row for row in result["summary"]} for result in results]
+    names = dict.fromkeys(name for rows in by_head for name in rows)
+    return [{"strategy": name, "cells": [rows.get(name) for rows in by_head]} for name in names]
+
+
+def _patterns(
+    table: pd.DataFrame, classes: Sequence[str], shown: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Legend of the patterns, how often each was asked, and whether drawings are ``shown``."""
     counts = pattern_shares(table)
-    seen = [letter for letter in LETTERS if counts[letter].any()]
+    pictures = [
+        picture for group in shown for each in group["rounds"] for picture in each["pictures"]
+    ]
+    drawn = {picture["seen"]["pattern"] for picture in pictures if picture["seen"]}
+    seen = [letter for letter in LETTERS if counts[letter].any() or letter in drawn]
     legend = pattern_legend(classes, seen)
-    letters = [entry["letter"] for entry in legend]
     rounds = counts.index.get_level_values("round")
     return {
         "legend": legend,
-        "rows": pattern_rows(counts, letters),
+        "rows": pattern_rows(counts, [entry["letter"] for entry in legend]),
         "rounds": [int(rounds.min()), int(rounds.max())] if len(rounds) else [],
+        "drawn": bool(drawn),
     }
 
 
@@ -233,19 +246,23 @@ def write_report(
     references = _references(reference, [*heads])
     first = next(iter(heads.values()))
     names = [entry["name"] for entry in classes]
+    shown = gallery(first, dataset, classes, max_pictures) if max_pictures else []
     headline(table, metric=metric, baseline=baseline, focus=focus)  # refuses a wrong focus
+    results = [
+        _results(rows, head, metric, baseline, focus, references[head])
+        for head, rows in heads.items()
+    ]
     page = _template().render(
         title=title or f"Active learning on {dataset.name}",
-        results=[
-            _results(rows, head, metric, baseline, focus, references[head])
-            for head, rows in heads.items()
-        ],
+        results=results,
+        overview=_overview(results) if len(heads) > 1 else [],
+        measure=metric,
         metric=METRIC_NAMES[metric],
         first_head=next(iter(heads)) if len(heads) > 1 else "",
         balance=png(plot_class_balance(first, np.asarray(dataset.y).astype(str), names)),
-        gallery=gallery(first, dataset, classes, max_pictures) if max_pictures else [],
+        gallery=shown,
         most_open=MOST_OPEN,
-        patterns=_patterns(first, names),
+        patterns=_patterns(first, names, shown),
         first_seed=first["seed"].min(),
         dataset=dataset,
         notes=getattr(dataset, "notes", ()),
