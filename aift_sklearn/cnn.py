@@ -23,6 +23,7 @@ from ._checks import (
     unchanged_on_error,
 )
 from ._embedding import EmbeddingMixin, pick_device
+from .backbones import BACKBONES
 from .errors import ModelNotFittedError, ParameterError
 from .features import CNNFeatures
 from .training import (
@@ -44,7 +45,7 @@ _FEWEST_HELD_OUT = 4
 
 
 def _has_pretrained_head(self: CNNClassifier) -> bool:
-    return self.pretrained and isinstance(self.backbone, str)
+    return self.pretrained and isinstance(self.backbone, str) and self.backbone in BACKBONES
 
 
 class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
@@ -56,7 +57,9 @@ class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     backbone : str, nn.Module or callable, default="efficientnet_lite0"
-        "efficientnet_lite0", whose ImageNet weights come with a package and need no network; a
+        "efficientnet_lite0", whose ImageNet weights come with a package and need no network;
+        "efficientnet_lite1" and "efficientnet_lite2", larger, with the extra ``backbones``;
+        "timm:NAME", such as "timm:resnet18", where timm is installed, which downloads weights; a
         module that maps images (k, C, h, w), or features (k, f), to embeddings (k, E), which is
         copied; or a function that returns one.
     pretrained : bool, default=True
