@@ -18,14 +18,16 @@ _HOME = {
     "CNNFeatures": "cnn",
     "JitterPatches": "patches",
     "aift_sampling": "query",
-    "make_query_strategy": "query",
     "diversity": "scores",
     "entropy": "scores",
+    "load": "persistence",
+    "make_query_strategy": "query",
     "mutual_information": "scores",
     "patch_consistency": "scores",
     "patch_diversity": "query",
     "patch_entropy": "query",
     "prediction_pattern": "scores",
+    "save": "persistence",
     "select_majority": "scores",
 }
 

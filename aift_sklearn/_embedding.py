@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ._checks import check_features, check_images, check_int, image_shape
 from .backbones import Backbone, build_backbone, to_tensor
 from .errors import DataError, ParameterError
-from .training import infer, seeded
+from .training import Network, infer, seeded
 
 __all__ = ["EmbeddingMixin", "pick_device"]
 
@@ -73,6 +73,25 @@ class EmbeddingMixin:
         # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return backbone
+
+    def _rebuilt(
+        self, weights: dict[str, torch.Tensor], embedding_size: int, n_classes: int | None
+    ) -> torch.nn.Module:
+        """Build the fitted network again: a backbone, or one with a head for K classes."""
+        # Building draws initial weights, which the saved ones replace.
+        with seeded(0, "cpu"):
+            backbone = build_backbone(self.backbone, pretrained=False)
+            backbone.embedding_size = embedding_size
+            module = backbone if n_classes is None else Network(backbone, n_classes)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ParameterError(
+                f"the saved weights do not fit backbone={self.backbone!r}: {error}"
+            ) from error
+        module.to(pick_device(self.device)).eval()
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module
 
     def _infer(self, module: torch.nn.Module, X: Array) -> NDArray[np.float32]:
         device = pick_device(self.device)

@@ -39,6 +39,7 @@ from ._weights import WeightRouting, weight_parameter
 from .errors import ParameterError, TrainingInterrupted
 from .memory import Memory
 from .patches import AffinePatches, JitterPatches
+from .persistence import SaveMixin
 from .scores import patch_consistency
 
 __all__ = ["AIFTClassifier"]
@@ -59,7 +60,7 @@ class _OneClass(DummyClassifier):
     """Stands in for an estimator that cannot be trained on one class."""
 
 
-class AIFTClassifier(WeightRouting, CandidateInput, ClassifierMixin, BaseEstimator):
+class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, BaseEstimator):
     """Classify candidates through their patches, and keep learning as labels come in.
 
     Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
@@ -241,14 +242,24 @@ class AIFTClassifier(WeightRouting, CandidateInput, ClassifierMixin, BaseEstimat
             else:
                 check_same_classes(classes, self.classes_)
                 check_known_labels(y, self.classes_)
-                # Found by the model as it is, before anything changes.
-                replayed = self.memory_.rows(self._replayed())
-                everything = self.memory_.extended(new)
-                seen = np.union1d(self._classes_seen, y)
-                self._learn(
-                    lambda: self._continue(replayed.extended(new), everything), everything, seen
-                )
+                self._learn_more(new)
         return self
+
+    def _learn_more(self, new: Memory) -> None:
+        seen = np.union1d(self._classes_seen, new.y)
+        if not hasattr(self, "memory_"):
+            if self.replay != "none" or not hasattr(self.estimator_, "partial_fit"):
+                raise ParameterError(
+                    f"replay={self.replay!r} needs the candidates that were labelled before, which "
+                    "were not saved with this model; supply them: load(folder, memory=(X, y)), or "
+                    "set replay='none'."
+                )
+            self._learn(lambda: self._continue(new, new), new, seen)
+            return
+        # Found by the model as it is, before anything changes.
+        replayed = self.memory_.rows(self._replayed())
+        everything = self.memory_.extended(new)
+        self._learn(lambda: self._continue(replayed.extended(new), everything), everything, seen)
 
     def _learn(self, train: Callable[[], Any], memory: Memory, classes_seen: Array) -> None:
         """Train, then remember; what an interrupt left usable is remembered too."""

@@ -26,6 +26,7 @@ from ._embedding import EmbeddingMixin, pick_device
 from .backbones import BACKBONES
 from .errors import ModelNotFittedError, ParameterError
 from .features import CNNFeatures
+from .persistence import SaveMixin
 from .training import (
     SCHEDULES,
     Examples,
@@ -48,7 +49,7 @@ def _has_pretrained_head(self: CNNClassifier) -> bool:
     return self.pretrained and isinstance(self.backbone, str) and self.backbone in BACKBONES
 
 
-class CNNClassifier(EmbeddingMixin, ClassifierMixin, BaseEstimator):
+class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     """Fine-tune a pre-trained CNN to classify images.
 
     ``fit`` starts from the pre-trained weights, `partial_fit` continues from the present ones.

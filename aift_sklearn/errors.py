@@ -14,10 +14,13 @@ __all__ = [
     "DataTypeError",
     "LabelError",
     "MissingDependencyError",
+    "ModelFileError",
     "ModelNotFittedError",
     "NonFiniteLossError",
     "ParameterError",
     "TrainingInterrupted",
+    "UnsupportedModelError",
+    "UntrustedModelError",
 ]
 
 
@@ -47,6 +50,18 @@ class ModelNotFittedError(AIFTError, NotFittedError):
 
 class NonFiniteLossError(AIFTError, ArithmeticError):
     """Training produced a loss or a gradient that is not finite; the weights were restored."""
+
+
+class ModelFileError(AIFTError, ValueError):
+    """A saved model is missing, damaged, or of a format that this release does not know."""
+
+
+class UnsupportedModelError(AIFTError, TypeError):
+    """A part of a model cannot be stored as plain data, or has to be supplied again."""
+
+
+class UntrustedModelError(AIFTError, ValueError):
+    """A saved model holds a type that could run code and was not declared trusted."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):

@@ -10,11 +10,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ._embedding import EmbeddingMixin
 from .errors import ModelNotFittedError
+from .persistence import SaveMixin
 
 __all__ = ["CNNFeatures"]
 
 
-class CNNFeatures(EmbeddingMixin, TransformerMixin, BaseEstimator):
+class CNNFeatures(SaveMixin, EmbeddingMixin, TransformerMixin, BaseEstimator):
     """Embed images with a pre-trained CNN, as the first step of a pipeline.
 
     Parameters

@@ -14,12 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import join, pick_rows
 from .errors import TrainingInterrupted
+from .persistence import SaveMixin
 from .query import aift_sampling
 
 __all__ = ["AIFTLearner"]
 
 
-class AIFTLearner(ActiveLearner):
+class AIFTLearner(SaveMixin, ActiveLearner):
     """Ask, be taught, ask again: a modAL learner whose model keeps what it learnt.
 
     modAL's ActiveLearner calls ``fit`` in every `teach`, which restarts from the pre-trained
