@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Decoder:
             return [self.decode(item, (*path, str(k))) for k, item in enumerate(tree)]
         if not isinstance(tree, dict):
             return tree
-        kinds = {
+        kinds: dict[str, Callable[[], Any]] = {
             "float": lambda: float(tree["value"]),
             "tuple": lambda: tuple(self.decode(tree["items"], path)),
             "dict": lambda: self._attributes(tree["items"], path),
@@ -105,7 +105,7 @@ class Decoder:
 
     def _random_state(self, tree: Tree) -> np.random.RandomState:
         random_state = np.random.RandomState()
-        random_state.set_state(self.decode(tree["state"]))  # type: ignore[no-untyped-call]
+        random_state.set_state(self.decode(tree["state"]))
         return random_state
 
     def _pipeline(self, tree: Tree, path: tuple[str, ...]) -> Pipeline:

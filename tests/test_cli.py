@@ -126,7 +126,7 @@ def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path
         (["--data", "moon"], "expected tissue, FILE.npz"),
         (["--data", "boxes:moon"], "no file moon/boxes.csv"),
         (["--max-pool", "20"], "option max_pool does not apply to the data 'tissue'"),
-        (["--groups", "--data", "FOLDER"], "has no groups"),
+        (["--groups", "--data", "FOLDER", "--rounds", "2"], "has no groups"),
     ],
 )
 def test_data_that_cannot_be_read_is_refused_in_one_line(arguments, message, capsys, folder):

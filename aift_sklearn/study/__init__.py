@@ -24,7 +24,13 @@ from .files import (
     load_npz,
     open_dataset,
 )
-from .metrics import area_under_curve, labels_to_reach, paired_interval, summarise
+from .metrics import (
+    area_under_curve,
+    labels_for_mean_curve,
+    labels_to_reach,
+    paired_interval,
+    summarise,
+)
 from .report import headline, write_report
 from .simulate import evaluate, simulate, whole_pool
 from .strategies import STRATEGIES, random_sampling
@@ -37,6 +43,7 @@ __all__ = [
     "area_under_curve",
     "evaluate",
     "headline",
+    "labels_for_mean_curve",
     "labels_to_reach",
     "load_boxes",
     "load_csv",

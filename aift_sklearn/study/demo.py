@@ -222,17 +222,24 @@ def _run(
         table = simulate(dataset, model, **options, path=path, verbose=int(verbose))
     except KeyboardInterrupt:
         if path is not None:
-            console.print(f"Finished rounds are in {path}: the same command goes on from there.")
+            console.print(
+                f"Finished rounds are in {path}: the same command goes on from there.",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
         raise
     seconds = time.perf_counter() - start
     if path is not None:
         console.print(f"Table:  {path}", soft_wrap=True, markup=False, highlight=False)
     print_summary(table, console, metric=metric)
     models = model if isinstance(model, dict) else {"classifier": model}
-    line = None
-    if reference:
-        line = whole_pool(dataset, next(iter(models.values())))
-        console.print(f"The whole pool gives {METRICS[metric]} {line[metric]:.3f}.", markup=False)
+    lines = {name: whole_pool(dataset, each) for name, each in models.items() if reference}
+    for name, line in lines.items():
+        which = f", {name}" if len(lines) > 1 else ""
+        console.print(
+            f"The whole pool gives {METRICS[metric]} {line[metric]:.3f}{which}.", markup=False
+        )
     written = write_report(
         table,
         dataset,
@@ -240,7 +247,7 @@ def _run(
         title=title,
         parameters={**options, **models},
         metric=metric,
-        reference=line,
+        reference=lines if len(models) > 1 else lines.get("classifier"),
     )
     console.print(f"Took {seconds:.0f} s.")
     console.print(f"Report: {written}", soft_wrap=True, markup=False, highlight=False)
@@ -269,8 +276,10 @@ def _print_curves(table: pd.DataFrame, console: Console, metric: str, which: str
     curves = table.groupby(["n_labels", "strategy"], sort=False)[metric].mean().unstack()
     strategies = list(dict.fromkeys(table["strategy"]))
     summary = summarise(table, metric=metric)
-    title = f"{METRICS[metric]} on the test set{which} (mean over seeds)"
-    grid = Table(title=title, title_justify="left")
+    measured = METRICS[metric][0].upper() + METRICS[metric][1:]
+    # Not as the table's title, which wraps at the width of its columns.
+    console.print(f"{measured} on the test set{which} (mean over seeds)", markup=False)
+    grid = Table()
     grid.add_column("labels", justify="right")
     for name in strategies:
         grid.add_column(name, justify="right")
