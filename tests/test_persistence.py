@@ -413,7 +413,9 @@ def test_types_that_skops_does_not_trust_are_named(tmp_path):
         (object(), "the value is of type object"),
         ({1: 2}, "the value is of type dict"),
         (
-            CalibratedClassifierCV(AIFTClassifier(CNNClassifier(lambda: nn.Flatten()))),
+            CalibratedClassifierCV(
+                AIFTClassifier(CNNClassifier(lambda: nn.Sequential(nn.Flatten())))
+            ),
             "the value is of",
         ),
     ],
