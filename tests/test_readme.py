@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from conftest import make_blobs
 
+from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier
+from aift_sklearn.errors import ParameterError
+from aift_sklearn.study import open_dataset
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -17,9 +21,10 @@ def lines_of(block):
 
 
 def test_the_examples_are_as_short_as_promised():
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     assert len(lines_of(BLOCKS[0])) <= 15
     assert len(lines_of(BLOCKS[1])) <= 10
+    assert len(lines_of(BLOCKS[2])) <= 5
 
 
 def test_the_active_learning_example_runs():
@@ -44,6 +49,30 @@ def test_the_pipeline_example_runs():
     names = {"X": X, "y": y, "groups": np.arange(40) // 4}
     exec(BLOCKS[1], names)
     assert len(names["accuracy"]) == 3
+
+
+def test_the_saving_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X, y = make_blobs(40, size=32)
+    learner = AIFTLearner(
+        AIFTClassifier(CNNClassifier(trainable="head", max_epochs=1), patches=AffinePatches(2))
+    )
+    learner.teach(X[:10], y[:10])
+    names = {"learner": learner, "X_pool": X[10:]}
+    exec(BLOCKS[2], names)
+    assert len(names["indices"]) == 20
+    assert names["learner"] is not learner
+
+
+def test_every_kind_of_data_that_is_promised_is_told_apart():
+    kinds = re.findall(r"^\| `([^`]+)` \| ", README, flags=re.MULTILINE)
+    sources = [kind for kind in kinds if not kind.startswith(("aift", "--"))]
+    assert sources == [
+        "tissue", "FILE.npz", "medmnist:NAME", "FOLDER", "FILE.csv", "boxes:FOLDER"
+    ]  # fmt: skip
+    with pytest.raises(ParameterError) as caught:
+        open_dataset("nothing such")
+    assert all(source in str(caught.value) for source in sources)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)#]+)\)", README))
