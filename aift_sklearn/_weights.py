@@ -63,9 +63,9 @@ class WeightRouting:
         continued = "partial_fit" if hasattr(estimator, "partial_fit") else "fit"
         mapping = MethodMapping().add(caller="fit", callee="fit")
         mapping.add(caller="partial_fit", callee=continued)
-        return MetadataRouter(owner=type(self).__name__).add(
-            estimator=estimator, method_mapping=mapping
-        )
+        # Its own request is that of `score`.
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        return router.add(estimator=estimator, method_mapping=mapping)
 
 
 def _last_step(estimator: Any) -> Any:

@@ -10,6 +10,7 @@ sentences about them; the HTML reports of both studies go into WORK.
 
 import argparse
 import datetime
+import json
 import os
 import platform
 import re
@@ -74,7 +75,10 @@ def run(title, name, dataset, classifier, strategies, n_seeds, work):
     options = {"n_rounds": ROUNDS, "n_instances": BATCH, "seeds": range(n_seeds)}
     path = work / f"{name}.jsonl"
     table = simulate(dataset, classifier, strategies, **options, path=path, on_round=show)
-    study = Study(title, dataset, classifier, table, whole_pool(dataset, classifier))
+    known = work / f"{name}.whole-pool.json"
+    if not known.exists():
+        known.write_text(json.dumps(whole_pool(dataset, classifier)), "utf-8")
+    study = Study(title, dataset, classifier, table, json.loads(known.read_text("utf-8")))
     write_report(
         table,
         dataset,
@@ -243,10 +247,11 @@ laboratories' images may turn out differently.
 {page}""",
         "utf-8",
     )
+    counts = ", ".join(f"{(first.y == c).mean():.0%} {c}" for c in first.classes)
     text = (
-        f"Red cells, white cells and platelets, 85 : 8 : 7, on frozen features: "
-        f"{sentence(studies[0])} With the whole CNN fine-tuned, on part of the pool: "
-        f"{sentence(studies[1])} [Details](docs/blood-cells.md)."
+        f"Blood cells, boxed and named by people ({counts}); [details](docs/blood-cells.md):\n\n"
+        f"- **Frozen features** and a logistic regression: {sentence(studies[0])}\n"
+        f"- **The whole CNN fine-tuned**, on part of the cells: {sentence(studies[1])}"
     )
     readme = ROOT / "README.md"
     block = f"<!-- blood-result -->\n{text}\n<!-- /blood-result -->"
