@@ -169,6 +169,18 @@ def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     return weight
 
 
+def check_groups(groups: Any, n: int) -> Array | None:
+    """Return the groups of n candidates, or None where there are none."""
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise DataError(
+            f"groups have shape {groups.shape}; expected one per candidate, shape ({n},)."
+        )
+    return groups
+
+
 def check_features(estimator: Any, X: Any, *, dtype: Any, reset: bool) -> Array:
     """Return feature vectors (n, f), checked by scikit-learn."""
     refuse_three_axes(X)

@@ -16,7 +16,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._candidates import (
     CandidateInput,
@@ -357,6 +357,9 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
             X = patches[:, kept].reshape(-1, *patches.shape[2:])
             y = np.repeat(y, n_kept)
             weight = None if weight is None else np.repeat(weight, n_kept)
+            if hasattr(estimator, "validation_fraction") and has_fit_parameter(estimator, "groups"):
+                # Patches of one candidate are not held out against each other.
+                params["groups"] = np.repeat(np.arange(len(known.y)), n_kept)
         if weight is not None:
             params[weight_parameter(estimator)] = weight
         return getattr(estimator, method)(X, y, **params)

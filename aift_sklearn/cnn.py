@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from ._checks import (
+    check_groups,
     check_int,
     check_known_labels,
     check_labels,
@@ -23,26 +26,36 @@ from ._checks import (
     unchanged_on_error,
 )
 from ._embedding import EmbeddingMixin, pick_device
+from ._heldout import hold_out
 from .backbones import BACKBONES
 from .errors import ModelNotFittedError, ParameterError
 from .features import CNNFeatures
 from .persistence import SaveMixin
-from .training import (
-    SCHEDULES,
-    Examples,
-    Network,
-    Settings,
-    best_temperature,
-    seeded,
-    train,
-)
+from .training import SCHEDULES, Examples, Network, Settings, seeded, train
 
 __all__ = ["CNNClassifier", "CNNFeatures"]
 
 Array = NDArray[Any]
 
-# Fewer held-out images tell nothing.
-_FEWEST_HELD_OUT = 4
+
+@dataclass(frozen=True)
+class _Taught:
+    """Checked images, classes, weights and groups of one call."""
+
+    X: Array
+    y: Array
+    weight: Array | None
+    groups: Array | None
+
+    @classmethod
+    def of(cls, X: Array, y: Array, weight: Any, groups: Any) -> Self:
+        """Check weights and groups, and leave out what weighs nothing."""
+        weight = check_weights(weight, len(y))
+        groups = check_groups(groups, len(y))
+        if weight is None or weight.all():
+            return cls(X, y, weight, groups)
+        rows = np.flatnonzero(weight)
+        return cls(X[rows], y[rows], weight[rows], None if groups is None else groups[rows])
 
 
 def _has_pretrained_head(self: CNNClassifier) -> bool:
@@ -100,8 +113,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         class in proportion. Where that is fewer than four images, or of one class, nothing is held
         out, and both are left alone.
     callbacks : list of skorch callbacks, optional
-        Called besides those of this class: ``Checkpoint``, ``EpochScoring``, ``TensorBoard`` ...;
-        or pairs (name, callback). Each call trains with copies of them.
+        Called besides those of this class: ``Checkpoint``, ``EpochScoring``, ``LRScheduler`` ...;
+        or pairs (name, callback). Each call trains with copies of them. One that cannot be copied,
+        such as ``TensorBoard`` with its writer, or that shares something with its caller, is
+        given as a function of no argument that makes it. Those that look at ``valid_loss`` need
+        held-out images.
     augmentation : AffinePatches, optional
         Draws fresh views of each image in every epoch. None trains on the images as they are.
     augmentation_views : int, default=1
@@ -120,10 +136,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     module_ : Network
         The trained network, ``module_.backbone`` and ``module_.head``.
     history_ : list of dict
-        epoch, train_loss and dur (seconds) of each epoch since the last `fit`; with held-out
-        images also valid_loss and valid_accuracy.
+        epoch, train_loss and dur (seconds) of each epoch since the last `fit`, and what callbacks
+        recorded; with held-out images also valid_loss and valid_accuracy.
     temperature_ : float
-        What logits are divided by; 1 without calibration.
+        What logits are divided by, from 0.2 (surer) to 20; 1 without calibration. A
+        `partial_fit` that holds nothing out, or is interrupted, keeps it.
     n_features_in_ : int
         Channels C of the images.
 
@@ -147,6 +164,10 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     >>> cnn.embed(X).shape
     (8, 1280)
     """
+
+    # Whoever splits by groups need not have them handed on as well.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
+    __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False}
 
     history_: list[dict[str, float]]
     temperature_: float
@@ -198,7 +219,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fine-tune from the pre-trained weights.
 
         Parameters
@@ -209,6 +230,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Classes.
         sample_weight : array-like of shape (n,), optional
             Weight of each image in the loss; one of weight 0 is not trained on.
+        groups : array-like of shape (n,), optional
+            What is held out is held out with its group: views of one lesion, images of one patient.
 
         Returns
         -------
@@ -227,9 +250,16 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         with unchanged_on_error(self):
             X = self._check_X(X, reset=True)
             y = check_labels(y, X)
-            return self._fit_anew(X, y, np.unique(y), check_weights(sample_weight, len(y)))
+            return self._fit_anew(_Taught.of(X, y, sample_weight, groups), np.unique(y))
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Continue fine-tuning from the present weights, on these images only.
 
         Parameters
@@ -242,6 +272,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             All classes, needed in the first call only, where they are not all in ``y``.
         sample_weight : array-like of shape (n,), optional
             Weight of each image in the loss; one of weight 0 is not trained on.
+        groups : array-like of shape (n,), optional
+            What is held out is held out with its group: views of one lesion, images of one patient.
 
         Returns
         -------
@@ -263,63 +295,66 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             first = not hasattr(self, "module_")
             X = self._check_X(X, reset=first)
             y = check_labels(y, X)
-            weight = check_weights(sample_weight, len(y))
+            taught = _Taught.of(X, y, sample_weight, groups)
             if first:
-                return self._fit_anew(X, y, np.unique(y if classes is None else classes), weight)
+                return self._fit_anew(taught, np.unique(y if classes is None else classes))
             check_same_classes(classes, self.classes_)
             check_known_labels(y, self.classes_)
-            self._train(self.module_, X, y, self.classes_, weight, first=False)
+            self._train(self.module_, taught, self.classes_, first=False)
         return self
 
-    def _fit_anew(self, X: Array, y: Array, classes: Array, weight: Array | None) -> Self:
-        check_known_labels(y, classes)
+    def _fit_anew(self, taught: _Taught, classes: Array) -> Self:
+        check_known_labels(taught.y, classes)
         # Kept: a later partial_fit draws on, it does not repeat.
         self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        backbone = self._build_backbone(X, seed=int(self._rng.integers(2**31)))
+        backbone = self._build_backbone(taught.X, seed=int(self._rng.integers(2**31)))
         with seeded(0, "cpu"):
             network = Network(backbone, len(classes)).to(pick_device(self.device))
-        self._train(network, X, y, classes, weight, first=True)
+        self._train(network, taught, classes, first=True)
         return self
 
-    def _train(
-        self,
-        network: Network,
-        X: Array,
-        y: Array,
-        classes: Array,
-        weight: Array | None,
-        *,
-        first: bool,
-    ) -> None:
+    def _train(self, network: Network, taught: _Taught, classes: Array, *, first: bool) -> None:
         """Train the network and keep it."""
-        if weight is not None:
-            trained_on = weight > 0
-            X, y, weight = X[trained_on], y[trained_on], weight[trained_on]
-            weight = weight / weight.mean()
-        settings = self._settings(y, classes, first=first)
-        views = check_int("augmentation_views", self.augmentation_views, minimum=1)
+        settings = self._settings(taught.y, classes, first=first)
         network.backbone.freeze_all_but_last(self._n_blocks())
         network.adapt_batch_norm = first and not self.pretrained
+        # A copy, so that a call that fails does not draw from the one that is kept.
+        self._rng = copy.deepcopy(self._rng)
         seed = int(self._rng.integers(2**31))
-        kept, held = self._hold_out(y)
-        codes = np.searchsorted(classes, y).astype(np.int64)
-        examples = Examples(
-            X[kept], codes[kept], None if weight is None else weight[kept], self.augmentation, views
-        )
-        held_out = None
-        if len(held):
-            whole = getattr(self.augmentation, "whole", np.asarray)
-            held_out = Examples(
-                whole(X[held]), codes[held], None if weight is None else weight[held]
-            )
-        history, interrupt = train(network, examples, settings, held_out=held_out, seed=seed)
-        temperature = 1.0 if first else self.temperature_
-        if self.calibration is not None and held_out is not None and interrupt is None:
-            temperature = best_temperature(self._infer(network, held_out.X), held_out.y)
-        self.classes_, self.module_, self.temperature_ = classes, network, temperature
-        self.history_ = history if first else [*self.history_, *history]
-        if interrupt is not None:
-            raise interrupt
+        measures = settings.early_stopping is not None or settings.calibrate
+        learnt, held_out = self._split(taught, classes, hold=measures)
+        outcome = train(network, learnt, settings, held_out=held_out, seed=seed)
+        if outcome.temperature is not None:
+            self.temperature_ = outcome.temperature
+        elif first:
+            self.temperature_ = 1.0
+        self.classes_, self.module_ = classes, network
+        self.history_ = outcome.history if first else [*self.history_, *outcome.history]
+        if outcome.interrupt is not None:
+            raise outcome.interrupt
+
+    def _split(
+        self, taught: _Taught, classes: Array, *, hold: bool
+    ) -> tuple[Examples, Examples | None]:
+        """What is trained on, and what is held out of it."""
+        views = check_int("augmentation_views", self.augmentation_views, minimum=1)
+        fraction = check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
+        codes = np.searchsorted(classes, taught.y).astype(np.int64)
+        # Slices, which copy no image.
+        kept: Any = slice(None)
+        held: Any = slice(0)
+        if hold:
+            kept, held = hold_out(codes, fraction, self._rng, taught.groups)
+
+        def weights(rows: Any) -> Array | None:
+            part = None if taught.weight is None else taught.weight[rows]
+            return None if part is None else part / part.mean()
+
+        learnt = Examples(taught.X[kept], codes[kept], weights(kept), self.augmentation, views)
+        if len(codes[held]) == 0:
+            return learnt, None
+        whole = getattr(self.augmentation, "whole", np.asarray)
+        return learnt, Examples(whole(taught.X[held]), codes[held], weights(held))
 
     def _settings(self, y: Array, classes: Array, *, first: bool) -> Settings:
         """Check what governs training, and put it together."""
@@ -351,25 +386,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             class_weight=weight,
             schedule=self.schedule,
             early_stopping=patience,
+            calibrate=self.calibration is not None,
             callbacks=tuple(self.callbacks or ()),
             device=pick_device(self.device),
             verbose=self.verbose,
         )
-
-    def _hold_out(self, y: Array) -> tuple[Array, Array]:
-        """Rows to train on and rows held out, of each class in proportion."""
-        fraction = check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
-        everything = np.arange(len(y))
-        if self.early_stopping is None and self.calibration is None:
-            return everything, everything[:0]
-        held: list[int] = []
-        for members in (np.flatnonzero(y == c) for c in np.unique(y)):
-            n_held = min(round(fraction * len(members)), len(members) - 1)
-            held.extend(self._rng.permutation(members)[:n_held].tolist())
-        if len(held) < _FEWEST_HELD_OUT or len(np.unique(y[held])) < 2:
-            return everything, everything[:0]
-        rows = np.sort(np.array(held))
-        return np.setdiff1d(everything, rows), rows
 
     def _n_blocks(self) -> int | None:
         if isinstance(self.trainable, str):

@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ._heldout import best_temperature
 from .backbones import Backbone, as_input, to_tensor
-from .errors import NonFiniteLossError, TrainingInterrupted
+from .errors import NonFiniteLossError, ParameterError, TrainingInterrupted
 from .progress import ProgressBar
 
 __all__ = [
     "SCHEDULES",
     "Examples",
     "Network",
+    "Outcome",
     "Settings",
-    "best_temperature",
     "infer",
     "seeded",
     "train",
@@ -108,9 +108,31 @@ class Settings:
     class_weight: NDArray[np.float32] | None
     schedule: str
     early_stopping: int | None
+    calibrate: bool
     callbacks: Sequence[Any]
     device: str
     verbose: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of training gave, besides the network.
+
+    Attributes
+    ----------
+    history : list of dict
+        One per epoch: epoch, train_loss, dur (seconds) and what callbacks recorded; of held-out
+        examples also valid_loss and valid_accuracy.
+    temperature : float or None
+        What logits are to be divided by, where it was measured.
+    interrupt : TrainingInterrupted or None
+        What the caller has to raise once it has kept the network: Ctrl-C came after an epoch was
+        finished, whose weights the network has.
+    """
+
+    history: list[dict[str, float]]
+    temperature: float | None
+    interrupt: TrainingInterrupted | None
 
 
 class _Batches(Dataset[Any]):
@@ -125,27 +147,35 @@ class _Batches(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.X) * self.views
 
-    def __getitem__(self, items: list[int]) -> tuple[torch.Tensor, Any]:
+    def __getitem__(self, items: list[int]) -> tuple[Any, torch.Tensor]:
         return self.__getitems__(items)
 
-    def __getitems__(self, items: list[int]) -> tuple[torch.Tensor, Any]:
+    def __getitems__(self, items: list[int]) -> tuple[Any, torch.Tensor]:
         rows = torch.tensor(items) // self.views
         images = self.X[rows]
         if self.augmentation is not None:
             images = self.augmentation.sample(images, self.rng)
-        labels = self.y[rows]
-        return as_input(images), labels if self.weight is None else (labels, self.weight[rows])
+        images = as_input(images)
+        if self.weight is None:
+            return images, self.y[rows]
+        # Beside the images, as skorch has it: scoring callbacks expect labels alone.
+        return {"images": images, "weight": self.weight[rows]}, self.y[rows]
 
 
 def _as_is(batch: Any) -> Any:
     return batch
 
 
+def _images(inputs: Any) -> torch.Tensor:
+    images: torch.Tensor = inputs["images"] if isinstance(inputs, dict) else inputs
+    return images
+
+
 class _Net(NeuralNetClassifier):
     """skorch's training loop, which stops on a loss that is not finite and lets go of Ctrl-C."""
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> Any:
-        self.last_images_ = batch[0]
+        self.last_images_ = _images(batch[0])
         step = super().train_step_single(batch, **fit_params)
         if not torch.isfinite(step["loss"]):
             raise NonFiniteLossError(
@@ -156,11 +186,15 @@ class _Net(NeuralNetClassifier):
             )
         return step
 
-    def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Any:
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Logits of a batch."""
+        return super().infer(_images(x), **fit_params)
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """Mean loss of the batch; of weighted examples, the mean of weight times loss."""
-        if not isinstance(y_true, (tuple, list)):
-            return super().get_loss(y_pred, y_true, *args, **kwargs)
-        labels, weight = (part.to(y_pred.device) for part in y_true)
+        if not isinstance(X, dict):
+            return super().get_loss(y_pred, y_true, X=X, training=training)
+        labels, weight = y_true.to(y_pred.device), X["weight"].to(y_pred.device)
         of_class = self.criterion_.weight
         loss = nn.functional.cross_entropy(y_pred, labels, weight=of_class, reduction="none")
         count = len(labels) if of_class is None else of_class[labels].sum()
@@ -203,9 +237,8 @@ class _ValidAccuracy(Callback):
         self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
     ) -> None:
         if not training:
-            labels = batch[1][0] if isinstance(batch[1], (tuple, list)) else batch[1]
-            self.right += int((kwargs["y_pred"].argmax(dim=1).cpu() == labels.cpu()).sum())
-            self.total += len(labels)
+            self.right += int((kwargs["y_pred"].argmax(dim=1).cpu() == batch[1].cpu()).sum())
+            self.total += len(batch[1])
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         if self.total:
@@ -242,7 +275,7 @@ def train(
     *,
     held_out: Examples | None = None,
     seed: int,
-) -> tuple[list[dict[str, float]], TrainingInterrupted | None]:
+) -> Outcome:
     """Train the network in place; if that fails, it is left as it was before.
 
     Parameters
@@ -254,18 +287,15 @@ def train(
     settings : Settings
         How.
     held_out : Examples, optional
-        What its progress is measured on; without it there is no early stopping.
+        What its progress is measured on; without it there is neither early stopping nor a
+        temperature.
     seed : int
         Seeds the order of the images, their views, and dropout.
 
     Returns
     -------
-    history : list of dict
-        One per epoch: epoch, train_loss, dur (seconds); of held-out examples also valid_loss and
-        valid_accuracy.
-    interrupt : TrainingInterrupted or None
-        What the caller has to raise once it has kept the network: Ctrl-C came after an epoch was
-        finished, whose weights the network has.
+    Outcome
+        History, temperature and interrupt.
 
     Raises
     ------
@@ -278,21 +308,23 @@ def train(
     n_batches = settings.max_epochs * -(-len(batches) // settings.batch_size)
     before = copy.deepcopy(network.state_dict())
     last_epoch = _LastEpoch(network)
-    interrupt = None
+    interrupt = temperature = None
     with (
         seeded(seed, settings.device),
         ProgressBar("training", n_batches, enabled=bool(settings.verbose)) as bar,
     ):
         own = [
-            ("clip", GradientNormClipping(settings.max_grad_norm)),
-            ("schedule", _warm_up_and(settings.schedule, n_batches)),
-            ("last_epoch", last_epoch),
-            ("progress", _ShowProgress(bar)),
+            ("own_clip", GradientNormClipping(settings.max_grad_norm)),
+            ("own_schedule", _warm_up_and(settings.schedule, n_batches)),
+            ("own_last_epoch", last_epoch),
+            ("own_progress", _ShowProgress(bar)),
         ]
         net = _build_net(network, settings, own, held_out, seed)
         try:
             net.run(batches)
             _check_finite(network, net.last_images_, settings.lr)
+            if settings.calibrate and held_out is not None:
+                temperature = _temperature(network, held_out, settings)
         except KeyboardInterrupt as error:
             if last_epoch.state is None:
                 network.load_state_dict(before)
@@ -305,12 +337,29 @@ def train(
         finally:
             network.eval()
     n_epochs = len(net.history) if interrupt is None else last_epoch.n_epochs
-    keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "dur")
-    history = [
-        {key: float(epoch[key]) for key in keys if key in epoch}
-        for epoch in [*net.history][:n_epochs]
+    history = [_numbers(epoch) for epoch in [*net.history][:n_epochs]]
+    return Outcome(history, temperature, interrupt)
+
+
+def _temperature(network: Network, held_out: Examples, settings: Settings) -> float:
+    logits = infer(
+        network.eval(), held_out.X, batch_size=settings.batch_size, device=settings.device
+    )
+    return best_temperature(logits, held_out.y, held_out.weight)
+
+
+def _numbers(epoch: dict[str, Any]) -> dict[str, float]:
+    """Numbers that were recorded of an epoch, without those that are skorch's own business."""
+    first = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "dur")
+    known = [key for key in first if key in epoch]
+    others = [
+        key
+        for key, value in epoch.items()
+        if isinstance(value, (int, float, np.number))
+        and not isinstance(value, bool)
+        and key not in (*first, "train_batch_count", "valid_batch_count")
     ]
-    return history, interrupt
+    return {key: float(epoch[key]) for key in (*known, *others)}
 
 
 def _build_net(
@@ -321,10 +370,10 @@ def _build_net(
     seed: int,
 ) -> _Net:
     if held_out is not None:
-        own.append(("valid_accuracy", _ValidAccuracy()))
+        own.append(("own_valid_accuracy", _ValidAccuracy()))
         if settings.early_stopping is not None:
             stop = EarlyStopping(patience=settings.early_stopping, load_best=True, sink=_silent)
-            own.append(("early_stopping", stop))
+            own.append(("own_early_stopping", stop))
     weight = settings.class_weight
     valid = None if held_out is None else _Batches(held_out, np.random.default_rng(seed))
     return _Net(
@@ -347,13 +396,34 @@ def _build_net(
         iterator_valid__generator=torch.Generator().manual_seed(seed),
         train_split=None if valid is None else predefined_split(valid),
         classes=list(range(network.head.out_features)),
-        # Copied: a callback has a state, and the next call starts with a fresh one.
-        callbacks=[*own, *copy.deepcopy(list(settings.callbacks))],
+        callbacks=[*own, *map(_fresh, settings.callbacks)],
         callbacks__print_log=None,
         callbacks__valid_acc=None,
         device=settings.device,
         verbose=0,
     )
+
+
+def _fresh(given: Any) -> Any:
+    """Copy or make a callback: it has a state, and each call starts without one."""
+    named = isinstance(given, tuple) and len(given) == 2
+    callback = given[1] if named else given
+    if isinstance(callback, Callback):
+        try:
+            callback = copy.deepcopy(callback)
+        except Exception as error:  # whatever a part that cannot be copied raises
+            raise ParameterError(
+                f"{type(callback).__name__} in callbacks cannot be copied ({error}); pass a "
+                "function that makes it: callbacks=[lambda: ...]."
+            ) from error
+    elif callable(callback):
+        callback = callback()
+    if not isinstance(callback, Callback):
+        raise ParameterError(
+            f"callbacks hold {given!r}; expected skorch callbacks, functions of no argument that "
+            "make one, or pairs (name, callback)."
+        )
+    return (given[0], callback) if named else callback
 
 
 def _silent(*args: Any) -> None:
@@ -397,42 +467,3 @@ def infer(function: Any, X: Array, *, batch_size: int, device: str) -> NDArray[n
             images = to_tensor(X[start : start + batch_size])
             parts.append(function(as_input(images.to(device))).float().cpu().numpy())
     return np.concatenate(parts)
-
-
-def best_temperature(logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> float:
-    """Temperature T by which logits are divided to predict y best.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n, K)
-        Of examples that were not trained on.
-    y : ndarray of shape (n,), int64
-        Their class indices.
-
-    Returns
-    -------
-    float
-        T in [0.05, 20] with the smallest mean log loss. Above 1 the network was too sure.
-
-    References
-    ----------
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
-
-    Examples
-    --------
-    >>> logits = np.array([[4.0, 0.0]] * 4)  # always sure, and right three times in four
-    >>> T = best_temperature(logits, np.array([0, 0, 0, 1]))
-    >>> round(float(1 / (1 + np.exp(-4 / T))), 2)
-    0.75
-    """
-    logits = np.asarray(logits, dtype=np.float64)
-    logits = logits - logits.max(axis=1, keepdims=True)
-
-    def loss(log_inverse: float) -> float:
-        scaled = logits * math.exp(log_inverse)
-        right = np.take_along_axis(scaled, y[:, None], axis=1)[:, 0]
-        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - right))
-
-    bound = math.log(20)
-    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
-    return math.exp(-found.x)

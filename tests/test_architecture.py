@@ -27,6 +27,7 @@ ORDER = [
     "selection",
     "patches",
     "backbones",
+    "_heldout",
     "training",
     "_embedding",
     "features",

@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, Checkpoint, EpochScoring
+from skorch.callbacks import BatchScoring, Callback, Checkpoint, EarlyStopping, EpochScoring
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -31,14 +31,15 @@ from aift_sklearn import (
     CNNFeatures,
     JitterPatches,
 )
+from aift_sklearn._heldout import best_temperature, hold_out
 from aift_sklearn.backbones import build_backbone
 from aift_sklearn.errors import (
     DataError,
     MissingDependencyError,
+    NonFiniteLossError,
     ParameterError,
     TrainingInterrupted,
 )
-from aift_sklearn.training import best_temperature
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -157,6 +158,58 @@ def test_too_few_images_are_all_trained_on(n):
     assert "valid_loss" not in stopped.history_[0]
 
 
+@given(
+    sizes=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=40),
+    fraction=st.floats(0, 0.9),
+    seed=st.integers(0, 99),
+)
+def test_groups_are_held_out_whole_and_in_proportion(sizes, fraction, seed):
+    y = np.repeat([label for label, _ in sizes], [size for _, size in sizes])
+    groups = np.repeat(np.arange(len(sizes)), [size for _, size in sizes])
+    shuffled = np.random.default_rng(seed).permutation(len(y))
+    y, groups = y[shuffled], groups[shuffled]
+    kept, held = hold_out(y, fraction, np.random.default_rng(seed), groups)
+    assert_array_equal(np.sort(np.append(kept, held)), np.arange(len(y)))
+    assert not set(groups[kept]) & set(groups[held])
+    labels = np.array([label for label, _ in sizes])
+    counts = {c: (labels == c).sum() for c in set(labels)}
+    wanted = {c: min(round(fraction * n), n - 1) for c, n in counts.items()}
+    if sum(wanted.values()) < 4 or sum(map(bool, wanted.values())) < 2:
+        assert len(held) == 0
+    else:
+        held_groups = np.unique(groups[held])
+        assert {c: (labels[held_groups] == c).sum() for c in counts} == wanted
+
+
+def test_patches_of_a_candidate_that_were_cut_already_are_held_out_together():
+    X, y = make_blobs(40)
+    patches = np.repeat(X[:, None], 3, axis=1)
+    patches[:, :, 0, 0, 0] = np.arange(40)[:, None]
+    seen, held = set(), set()
+
+    class Look(Callback):
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            marks = (batch[0][:, 0, 0, 0] * 255).round().int().tolist()
+            (seen if training else held).update(marks)
+
+    cnn = small(early_stopping=3, max_epochs=1, callbacks=[Look])
+    AIFTClassifier(cnn, training_patches=3).fit(patches, y)
+    assert len(held) == 8
+    assert seen == set(range(40)) - held
+
+
+def test_images_of_one_group_are_held_out_together_and_groups_must_fit():
+    X, y = make_blobs(20)
+    cnn = small(early_stopping=1)
+    # One group of each class, of which one is always trained on: nothing is held out.
+    assert "valid_loss" not in cnn.fit(X, y, groups=y).history_[-1]
+    assert "valid_loss" in cnn.fit(X, y, groups=np.arange(20)).history_[-1]
+    proba = cnn.predict_proba(X)
+    with pytest.raises(DataError, match=r"groups have shape \(3,\)"):
+        cnn.fit(X, y, groups=[1, 2, 3])
+    assert_array_equal(cnn.predict_proba(X), proba)
+
+
 def test_without_the_options_nothing_is_held_out():
     X, y = make_blobs(40)
     assert "valid_loss" not in small().fit(X, y).history_[0]
@@ -185,9 +238,55 @@ def test_skorch_callbacks_do_their_work(tmp_path):
     assert len(cnn.history_) == 6
 
 
+@pytest.mark.parametrize("weight", [None, np.linspace(0.5, 2, 50)], ids=["plain", "weighted"])
+def test_scores_of_callbacks_are_those_of_the_labels(weight):
+    X, y = make_blobs(50)
+    of_training = EpochScoring("accuracy", on_train=True, name="train_accuracy")
+    of_held_out = EpochScoring("accuracy", name="again")
+    cnn = small(early_stopping=9, callbacks=[of_training, of_held_out, BatchScoring("f1_micro")])
+    for epoch in cnn.fit(X, y, sample_weight=weight).history_:
+        assert epoch["again"] == epoch["valid_accuracy"]
+        assert epoch["f1_micro"] == pytest.approx(epoch["valid_accuracy"])
+        assert 0 <= epoch["train_accuracy"] <= 1
+    # At a rate of 0 the network that is scored is the one that predicts.
+    cnn.set_params(lr=0, early_stopping=None, callbacks=[of_training]).partial_fit(
+        X, y, None, weight
+    )
+    assert cnn.history_[-1]["train_accuracy"] == cnn.score(X, y)
+
+
+class Uncopied(Callback):
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot pickle a socket")
+
+
+def test_callbacks_may_be_made_by_functions():
+    X, y = make_blobs(10)
+    rates, made = [], []
+
+    def notes():
+        made.append(Notes(rates))
+        return made[-1]
+
+    cnn = small(callbacks=[notes, ("early", lambda: EarlyStopping("train_loss", patience=1))])
+    cnn.fit(X, y).partial_fit(X, y)
+    assert len(made) == 2
+    assert len(rates) == len(cnn.history_)
+    small(callbacks=[Uncopied]).fit(X, y)
+
+
+def test_a_callback_of_the_user_stops_training():
+    X, y = make_blobs(10)
+    stop = EarlyStopping("train_loss", patience=1, threshold=10, threshold_mode="abs", sink=print)
+    assert len(small(max_epochs=9, callbacks=[stop]).fit(X, y).history_) == 2
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
+        ({"callbacks": [Uncopied()]}, r"Uncopied .* cannot be copied \(cannot pickle a socket\)"),
+        ({"callbacks": [3]}, "callbacks hold 3"),
+        ({"callbacks": [("name", lambda: None)]}, "expected skorch callbacks, functions"),
         ({"schedule": "step"}, "schedule='step'; expected one of 'linear'"),
         ({"early_stopping": 0}, "early_stopping=0"),
         ({"calibration": "platt"}, "calibration='platt'"),
@@ -215,10 +314,10 @@ def test_the_temperature_is_the_best_of_a_fine_grid(seed, n_classes, spread):
             [scipy.special.log_softmax(z / T)[c] for z, c in zip(logits, y, strict=True)]
         )
 
-    grid = np.exp(np.linspace(-np.log(20), np.log(20), 61))
+    grid = np.exp(np.linspace(-np.log(5), np.log(20), 61))
     best = min(loss(T) for T in grid)
     found = best_temperature(logits, y)
-    assert 0.0499 < found < 20.01
+    assert 0.1999 < found < 20.01
     assert loss(found) <= best + 1e-6
 
 
@@ -245,6 +344,71 @@ def test_the_temperature_lasts_until_it_is_measured_again():
     assert cnn.partial_fit(X[:6], y[:6]).temperature_ == first
     assert cnn.partial_fit(X, np.roll(y, 1)).temperature_ != first
     assert cnn.set_params(calibration=None).fit(X, y).temperature_ == 1.0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_failure_while_calibrating_is_one_of_the_call(error):
+    X, y = make_blobs(60)
+    fail = []
+
+    class Fragile(nn.Module):
+        def forward(self, x):
+            if fail and not self.training:
+                fail.pop()()
+            return x
+
+    body = nn.Sequential(Fragile(), network())
+    cnn = CNNClassifier(
+        lambda: body, pretrained=False, max_epochs=2, random_state=0, calibration="temperature"
+    ).fit(X, y)
+    before, temperature, proba = state(cnn), cnn.temperature_, cnn.predict_proba(X)
+
+    class Arm(Callback):
+        def on_train_end(self, net, **kwargs):
+            # The check for finite weights passes, calibration does not.
+            fail.extend([lambda: _raise(error), lambda: None])
+
+    cnn.set_params(callbacks=[Arm])
+    expected = TrainingInterrupted if error is KeyboardInterrupt else error
+    with pytest.raises(expected):
+        cnn.partial_fit(X, y)
+    assert not fail
+    assert cnn.temperature_ == temperature
+    if error is RuntimeError:
+        assert same(before, state(cnn))
+        assert_array_equal(cnn.predict_proba(X), proba)
+        assert len(cnn.history_) == 2
+    else:
+        # Both epochs were finished.
+        assert not same(before, state(cnn))
+        assert len(cnn.history_) == 4
+
+
+def _raise(error):
+    raise error("here")
+
+
+def test_a_call_that_fails_is_as_if_it_had_never_been():
+    X, y = make_blobs(40)
+    one, other = (small(calibration="temperature").fit(X, y) for _ in range(2))
+    one.set_params(lr=1e12)
+    with pytest.raises(NonFiniteLossError):
+        one.partial_fit(X, y)
+    one.set_params(lr=0.03)
+    for cnn in (one, other):
+        cnn.partial_fit(X, y)
+    assert same(state(one), state(other))
+    assert one.temperature_ == other.temperature_
+
+
+@given(seed=st.integers(0, 999), T=st.floats(0.2, 20))
+def test_weights_calibrate_as_repetitions_do(seed, T):
+    rng = np.random.default_rng(seed)
+    logits, y = rng.normal(size=(12, 3)) * T, rng.integers(0, 3, 12)
+    times = rng.integers(1, 4, 12)
+    repeated = best_temperature(np.repeat(logits, times, axis=0), np.repeat(y, times))
+    weighted = best_temperature(logits, y, times.astype(float))
+    assert weighted == pytest.approx(repeated, rel=1e-3)
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -349,6 +513,7 @@ def test_weights_are_routed_through_a_grid_search():
     with sklearn.config_context(enable_metadata_routing=True):
         inner = Weighed().set_fit_request(sample_weight=True)
         model = AIFTClassifier(inner, patches=JitterPatches(2), training_patches=1)
+        model.set_score_request(sample_weight=False)
         search = GridSearchCV(model, {"estimator__C": [0.1, 1.0]}, cv=2)
         search.fit(X, y, sample_weight=np.arange(1.0, 25))
         assert_array_equal(Weighed.given, np.arange(1.0, 25))
