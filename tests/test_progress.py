@@ -31,9 +31,8 @@ def test_bars_inside_each_other_share_a_terminal(terminal, capsys):
 
 
 def test_a_failure_inside_closes_the_bar(terminal, capsys):
-    with pytest.raises(ValueError, match="inside"), ProgressBar("outer", 2):
-        with ProgressBar("inner", 1):
-            raise ValueError("inside")
+    with pytest.raises(ValueError, match="inside"), ProgressBar("a", 2), ProgressBar("b", 1):
+        raise ValueError("inside")
     assert ProgressBar._drawn is None
     with ProgressBar("again", 1) as bar:
         bar.advance()
