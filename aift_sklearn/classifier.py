@@ -15,17 +15,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._candidates import (
-    CandidateInput,
-    check_not_empty,
-    embedder,
-    seeded,
-    whole,
-    with_columns,
-)
+from ._candidates import check_not_empty, seeded
 from ._checks import (
     check_features,
     check_int,
@@ -35,32 +27,23 @@ from ._checks import (
     image_shape,
     unchanged_on_error,
 )
+from ._prediction import PatchPrediction
 from ._weights import WeightRouting, weight_parameter
 from .errors import ParameterError, TrainingInterrupted
 from .memory import Memory
 from .patches import AffinePatches, JitterPatches
 from .persistence import SaveMixin
-from .scores import patch_consistency
 
 __all__ = ["AIFTClassifier"]
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
-
-
-def _can_embed(self: AIFTClassifier) -> bool:
-    return self.estimator is None or embedder(self.estimator) is not None
-
-
-def _can_predict_pretrained(self: AIFTClassifier) -> bool:
-    return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
 
 
 class _OneClass(DummyClassifier):
     """Stands in for an estimator that cannot be trained on one class."""
 
 
-class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, BaseEstimator):
+class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin, BaseEstimator):
     """Classify candidates through their patches, and keep learning as labels come in.
 
     Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
@@ -364,134 +347,6 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
             params[weight_parameter(estimator)] = weight
         return getattr(estimator, method)(X, y, **params)
 
-    # --- predicting ---------------------------------------------------------------------------
-
-    def predict_patch_proba(self, X: Any) -> NDArray[np.float32]:
-        """Probabilities of the classes for every patch: P.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates. For images, anything that has a shape and slices will do (a memory map,
-            say); it is read in parts.
-
-        Returns
-        -------
-        ndarray of shape (n, m, K), float32
-            Columns in the order of ``classes_``.
-
-        Raises
-        ------
-        NotFittedError
-            Before the first label.
-        DataError, DataTypeError
-            If the candidates are not as described.
-        """
-        check_is_fitted(self)
-        X = self._check_pool(X)
-
-        def predict(patches: Array) -> Array:
-            return with_columns(
-                self.estimator_.predict_proba(patches), self.estimator_.classes_, self.classes_
-            )
-
-        return self._patch_proba(X, self.patches_, predict)
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Probabilities of the classes: the mean over the patches.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates.
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64
-            Columns in the order of ``classes_``.
-        """
-        proba: Floats = self.predict_patch_proba(X).mean(axis=1, dtype=np.float64)
-        return proba
-
-    def predict(self, X: Any) -> Array:
-        """Predict the class of each candidate: the most probable one.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Class labels.
-        """
-        proba = self.predict_proba(X)
-        return np.asarray(self.classes_[proba.argmax(axis=1)])
-
-    def score_candidates(self, X: Any, **consistency: Any) -> Floats:
-        """Score how much the label of each candidate would teach the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates.
-        **consistency
-            Parameters of `patch_consistency`: alpha, entropy_weight, diversity_weight, reduction,
-            eps.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            Higher: label it sooner.
-        """
-        return patch_consistency(self.predict_patch_proba(X), **consistency)
-
-    @available_if(_can_embed)
-    def embed(self, X: Any) -> NDArray[np.float32]:
-        """Embed whole candidates; before the first label, with the pre-trained weights.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates. Of candidates cut into patches, patch 0 is embedded; feature vectors are
-            their own embedding.
-
-        Returns
-        -------
-        ndarray of shape (n, E), float32
-            One embedding per candidate.
-        """
-        X, patches, estimator = self._before_or_after_fit(X)
-        embed = embedder(estimator)
-        if embed is None:
-            return np.asarray(X, dtype=np.float32)
-        parts = [embed(whole(part, patches)) for part in self._parts(X, 1, "embedding")]
-        return np.concatenate(parts)
-
-    @available_if(_can_predict_pretrained)
-    def pretrained_patch_proba(self, X: Any) -> NDArray[np.float32]:
-        """Probabilities of the pre-training classes (ImageNet's 1,000), with no label needed.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W) or (n, m, C, h, w)
-            Candidates.
-
-        Returns
-        -------
-        ndarray of shape (n, m, 1000), float32
-            What the network took the patches for before it was fine-tuned.
-        """
-        X, patches, estimator = self._before_or_after_fit(X)
-        predict = getattr(estimator, "pretrained_proba", None)
-        if predict is None:
-            raise ParameterError(
-                f"{type(estimator).__name__} has no pre-training head; a CNN by name has one, such "
-                "as CNNClassifier('efficientnet_lite0')."
-            )
-        return self._patch_proba(X, patches, predict)
-
     @property
     def classes_seen_(self) -> Array:
         """Classes that a label was given for, sorted."""
@@ -512,14 +367,3 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
         check_not_empty(X.shape)
         patches = self._fit_patches(X, check_random_state(0))
         return X, patches, self._template(len(X.shape))
-
-    def _patch_proba(
-        self, X: Any, patches: Any, predict: Callable[[Array], Array]
-    ) -> NDArray[np.float32]:
-        n_patches = getattr(patches, "n_patches", 1)
-        parts = []
-        for part in self._parts(X, n_patches, "scoring"):
-            views = part if patches is None else patches.transform(part)
-            proba = predict(views.reshape(-1, *views.shape[2:]))
-            parts.append(np.asarray(proba, np.float32).reshape(*views.shape[:2], -1))
-        return np.concatenate(parts)

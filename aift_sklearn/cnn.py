@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
+from ._callbacks import SCHEDULES
 from ._checks import (
     check_groups,
     check_int,
@@ -31,7 +32,7 @@ from .backbones import BACKBONES
 from .errors import ModelNotFittedError, ParameterError
 from .features import CNNFeatures
 from .persistence import SaveMixin
-from .training import SCHEDULES, Examples, Network, Settings, seeded, train
+from .training import Examples, Network, Settings, seeded, train
 
 __all__ = ["CNNClassifier", "CNNFeatures"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ._callbacks import LastEpoch, ShowProgress, ValidAccuracy, fresh, warm_up_and
 from ._heldout import best_temperature
 from .backbones import Backbone, as_input, to_tensor
-from .errors import NonFiniteLossError, ParameterError, TrainingInterrupted
+from .errors import NonFiniteLossError, TrainingInterrupted
 from .progress import ProgressBar
 
 __all__ = [
-    "SCHEDULES",
     "Examples",
     "Network",
     "Outcome",
@@ -42,9 +41,6 @@ Array = NDArray[Any]
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # The statistics of fewer images are too noisy to move the running ones.
 _BATCH_NORM_MIN = 16
-
-SCHEDULES = ("linear", "cosine", "constant")
-"""How the learning rate goes on after its rise."""
 
 
 class Network(nn.Module):
@@ -214,51 +210,6 @@ class _Net(NeuralNetClassifier):
         self.notify("on_train_end", X=batches, y=None)
 
 
-class _LastEpoch(Callback):
-    """Keep the trained weights of the last finished epoch, for an interrupt."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.state: dict[str, Any] | None = None
-        self.n_epochs = 0
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        self.state = copy.deepcopy(self.network.state_dict())
-        self.n_epochs = len(net.history)
-
-
-class _ValidAccuracy(Callback):
-    """Accuracy on the held-out examples, by epoch."""
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        self.right = self.total = 0
-
-    def on_batch_end(
-        self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
-    ) -> None:
-        if not training:
-            self.right += int((kwargs["y_pred"].argmax(dim=1).cpu() == batch[1].cpu()).sum())
-            self.total += len(batch[1])
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        if self.total:
-            net.history.record("valid_accuracy", self.right / self.total)
-
-
-class _ShowProgress(Callback):
-    """A bar that counts batches and shows the last epoch's loss."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        self.bar = bar
-
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        if training:
-            self.bar.advance()
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        self.bar.describe(f"training, loss {net.history[-1, 'train_loss']:.3f}")
-
-
 @contextlib.contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Seed torch inside the block only."""
@@ -307,7 +258,7 @@ def train(
     batches = _Batches(examples, np.random.default_rng(seed))
     n_batches = settings.max_epochs * -(-len(batches) // settings.batch_size)
     before = copy.deepcopy(network.state_dict())
-    last_epoch = _LastEpoch(network)
+    last_epoch = LastEpoch(network)
     interrupt = temperature = None
     with (
         seeded(seed, settings.device),
@@ -315,9 +266,9 @@ def train(
     ):
         own = [
             ("own_clip", GradientNormClipping(settings.max_grad_norm)),
-            ("own_schedule", _warm_up_and(settings.schedule, n_batches)),
+            ("own_schedule", warm_up_and(settings.schedule, n_batches)),
             ("own_last_epoch", last_epoch),
-            ("own_progress", _ShowProgress(bar)),
+            ("own_progress", ShowProgress(bar)),
         ]
         net = _build_net(network, settings, own, held_out, seed)
         try:
@@ -370,7 +321,7 @@ def _build_net(
     seed: int,
 ) -> _Net:
     if held_out is not None:
-        own.append(("own_valid_accuracy", _ValidAccuracy()))
+        own.append(("own_valid_accuracy", ValidAccuracy()))
         if settings.early_stopping is not None:
             stop = EarlyStopping(patience=settings.early_stopping, load_best=True, sink=_silent)
             own.append(("own_early_stopping", stop))
@@ -396,7 +347,7 @@ def _build_net(
         iterator_valid__generator=torch.Generator().manual_seed(seed),
         train_split=None if valid is None else predefined_split(valid),
         classes=list(range(network.head.out_features)),
-        callbacks=[*own, *map(_fresh, settings.callbacks)],
+        callbacks=[*own, *map(fresh, settings.callbacks)],
         callbacks__print_log=None,
         callbacks__valid_acc=None,
         device=settings.device,
@@ -404,46 +355,8 @@ def _build_net(
     )
 
 
-def _fresh(given: Any) -> Any:
-    """Copy or make a callback: it has a state, and each call starts without one."""
-    named = isinstance(given, tuple) and len(given) == 2
-    callback = given[1] if named else given
-    if isinstance(callback, Callback):
-        try:
-            callback = copy.deepcopy(callback)
-        except Exception as error:  # whatever a part that cannot be copied raises
-            raise ParameterError(
-                f"{type(callback).__name__} in callbacks cannot be copied ({error}); pass a "
-                "function that makes it: callbacks=[lambda: ...]."
-            ) from error
-    elif callable(callback):
-        callback = callback()
-    if not isinstance(callback, Callback):
-        raise ParameterError(
-            f"callbacks hold {given!r}; expected skorch callbacks, functions of no argument that "
-            "make one, or pairs (name, callback)."
-        )
-    return (given[0], callback) if named else callback
-
-
 def _silent(*args: Any) -> None:
     pass
-
-
-def _warm_up_and(schedule: str, n_batches: int) -> LRScheduler:
-    """Let the learning rate rise over a fifth of the steps, then follow the schedule.
-
-    AdamW knows no gradient scale at first and steps at full length in every weight, which spoils a
-    network that is merely continued; and the last, small steps average out.
-    """
-    rise = max(1.0, n_batches / 5)
-
-    def factor(step: int) -> float:
-        left = max(0.0, (n_batches - step) / (n_batches + 1 - rise))
-        then = {"linear": left, "constant": 1.0, "cosine": (1 - math.cos(math.pi * left)) / 2}
-        return min((step + 1) / rise, then[schedule] if left < 1 else 1.0)
-
-    return LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=factor, step_every="batch")
 
 
 def _check_finite(network: Network, images: torch.Tensor, lr: float) -> None:
