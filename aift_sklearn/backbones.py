@@ -29,7 +29,8 @@ class Backbone(nn.Module):
     ----------
     body : nn.Module
         Maps the normalised input to (k, E) or to a map (k, E, h', w'), which is averaged. Its
-        children, from input to output, are its blocks: "the last 3" are the last three of them.
+        children that have weights are its blocks, from input to output: "the last 3" are the last
+        three of them.
     in_channels : int, optional
         Channels that the body takes; grey images are repeated to fill 3. None takes any.
     mean, std : tuple of float
@@ -86,11 +87,13 @@ class Backbone(nn.Module):
 
     def freeze_all_but_last(self, n_blocks: int | None) -> None:
         """Train the last ``n_blocks`` blocks; None trains everything, 0 nothing."""
-        blocks = list(self.body.children()) or [self.body]
+        # Activations and pooling are not counted: one could train nothing by asking for the last.
+        children = [block for block in self.body.children() if list(block.parameters())]
+        blocks = children or [self.body]
         if n_blocks is not None and n_blocks > len(blocks):
             raise ParameterError(
                 f"trainable={n_blocks}; expected 'all', 'head' or a number of blocks up to "
-                f"{len(blocks)}, of which this backbone is made."
+                f"{len(blocks)}, as this backbone has with weights."
             )
         self.requires_grad_(n_blocks is None)
         for block in blocks[len(blocks) - (n_blocks or 0) :]:

