@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import make_blobs
+from fakes import Pixels
 from PIL import Image
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 import aift_sklearn
@@ -20,14 +20,6 @@ from aift_sklearn.study.frozen import can_freeze
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
-
-
-class Pixels(LogisticRegression):
-    def fit(self, X, y):
-        return super().fit(X.reshape(len(X), -1), y)
-
-    def predict_proba(self, X):
-        return super().predict_proba(X.reshape(len(X), -1))
 
 
 @pytest.fixture

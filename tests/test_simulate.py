@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_blobs
-from fakes import spied_classifier
+from fakes import Pixels, spied_classifier
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -35,16 +35,6 @@ from aift_sklearn.study import (
     write_table,
 )
 from aift_sklearn.study.frozen import can_freeze
-
-
-class Pixels(LogisticRegression):
-    """A fast classifier of images: it flattens them."""
-
-    def fit(self, X, y):
-        return super().fit(X.reshape(len(X), -1), y)
-
-    def predict_proba(self, X):
-        return super().predict_proba(X.reshape(len(X), -1))
 
 
 @pytest.fixture
