@@ -83,7 +83,7 @@ def run(title, name, dataset, classifier, strategies, n_seeds, work):
         table,
         dataset,
         work / f"{name}.html",
-        title=f"Blood cells: {title}",
+        title=f"Blood cells: {title[0].lower()}{title[1:]}",
         parameters={"strategies": strategies, **options, "classifier": classifier},
         reference=study.reference,
         metric=METRIC,
@@ -271,7 +271,7 @@ def main():
     head = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
     views = AffinePatches.for_microscopy(n_patches=16)
     frozen = run(
-        "frozen features, all cells",
+        "Frozen features, all cells",
         "frozen",
         load_boxes(folder),
         AIFTClassifier(make_pipeline(CNNFeatures(), head), patches=views),
@@ -280,7 +280,7 @@ def main():
         work,
     )
     fine_tuned = run(
-        "fine-tuned end to end, part of the cells",
+        "Fine-tuned end to end, part of the cells",
         "fine-tuned",
         load_boxes(folder, max_pool=1000, max_test=500),
         build_model(),
