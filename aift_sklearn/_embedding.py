@@ -69,7 +69,16 @@ class EmbeddingMixin:
             backbone = build_backbone(self.backbone, pretrained=self.pretrained)
             if X.ndim == 4:
                 backbone.check_channels(X.shape[1])
-            backbone.to(device).eval().measure(to_tensor(X[:1]).to(device))
+            backbone.to(device).eval()
+            try:
+                backbone.measure(to_tensor(X[:1]).to(device))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise DataError(
+                    f"X has shape {X.shape}, which this backbone cannot take: {error}. Pass images "
+                    "of the channels and size that it was made for, or another backbone."
+                ) from error
         # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return backbone

@@ -168,6 +168,8 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
             If training diverges; the classifier is then as it was before the call.
         TrainingInterrupted
             On Ctrl-C after at least one epoch; what was learnt until then is kept.
+        KeyboardInterrupt
+            On Ctrl-C before that; the classifier is as it was before the call.
         """
         with unchanged_on_error(self):
             continuing = self.warm_start and hasattr(self, "estimator_")
@@ -212,6 +214,8 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
             If training diverges; the classifier is then as it was before the call.
         TrainingInterrupted
             On Ctrl-C after at least one epoch; what was learnt until then is kept.
+        KeyboardInterrupt
+            On Ctrl-C before that; the classifier is as it was before the call.
         """
         check_option("replay", self.replay, ("hard", "all", "none"))
         with unchanged_on_error(self):

@@ -247,6 +247,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             If training diverges; the classifier is then as it was before the call.
         TrainingInterrupted
             On Ctrl-C after at least one epoch; the classifier has the weights of the last one.
+        KeyboardInterrupt
+            On Ctrl-C before that; the classifier is as it was before the call.
         """
         with unchanged_on_error(self):
             X = self._check_X(X, reset=True)
@@ -291,6 +293,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             If training diverges; the classifier is then as it was before the call.
         TrainingInterrupted
             On Ctrl-C after at least one epoch; the classifier has the weights of the last one.
+        KeyboardInterrupt
+            On Ctrl-C before that; the classifier is as it was before the call.
         """
         with unchanged_on_error(self):
             first = not hasattr(self, "module_")

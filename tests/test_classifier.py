@@ -11,6 +11,8 @@ import pytest
 import scipy.sparse
 import torch
 from conftest import make_blobs
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
@@ -280,6 +282,36 @@ def test_memory_keeps_every_label_in_order():
     assert_array_equal(clf.memory_.X, X)
     assert_array_equal(clf.memory_.y, y)
     assert_array_equal(clf.fit(X[:4], y[:4]).memory_.y, y[:4])
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), min_size=1, max_size=6
+    ),
+)
+def test_memory_is_what_was_taught_since_the_last_fit(calls):
+    rng = np.random.default_rng(0)
+    clf = AIFTClassifier(LogisticRegression(), patches=JitterPatches(2), classes=[0, 1])
+    rows = []  # candidate, class, weight or None, round
+    for n, weighted, anew in calls:
+        X, y = rng.normal(size=(n, 2)), rng.integers(0, 2, n)
+        w = rng.uniform(0.1, 2, n) if weighted else None
+        (clf.fit if anew else clf.partial_fit)(X, y, **({"sample_weight": w} if weighted else {}))
+        number = 0 if anew or not rows else rows[-1][3] + 1
+        rows = [] if anew else rows
+        rows += [(X[i], y[i], None if w is None else w[i], number) for i in range(n)]
+    memory = clf.memory_
+    assert_array_equal(memory.X, [row[0] for row in rows])
+    assert_array_equal(memory.y, [row[1] for row in rows])
+    assert_array_equal(memory.round, [row[3] for row in rows])
+    assert memory.round.dtype.kind == "i"
+    if all(row[2] is None for row in rows):
+        assert memory.sample_weight is None
+    else:
+        assert_array_equal(memory.sample_weight, [1 if r[2] is None else r[2] for r in rows])
+        assert memory.sample_weight.dtype == np.float64
+    X, y, _, rounds = memory
+    assert len(X) == len(y) == len(rounds)
 
 
 @pytest.mark.parametrize("kind", ["images", "features"])

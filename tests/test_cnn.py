@@ -110,6 +110,25 @@ def test_any_labels(labels):
     assert set(cnn.predict(X).tolist()) <= set(labels)
 
 
+def test_three_classes_with_gaps_between_their_numbers():
+    X, y = make_blobs(30)
+    y = np.where(y == "disc", 30, np.where(np.arange(30) % 3 == 0, 10, 20))
+    cnn = small(lr=0.03).fit(X, y)
+    assert cnn.classes_.tolist() == [10, 20, 30]
+    proba = cnn.predict_proba(X)
+    assert proba.shape == (30, 3)
+    assert_array_equal(cnn.predict(X), np.array([10, 20, 30])[proba.argmax(axis=1)])
+    # A later batch may lack classes, in any order.
+    cnn.partial_fit(X[::-1], np.full(30, 20))
+    assert cnn.classes_.tolist() == [10, 20, 30]
+
+
+def test_labels_in_another_order_train_the_same_network():
+    X, y = make_blobs(20)
+    words, numbers = small(lr=0.03).fit(X, y), small(lr=0.03).fit(X, np.where(y == "disc", -2, 7))
+    assert_array_equal(words.predict_proba(X), numbers.predict_proba(X))
+
+
 def test_probabilities_are_float32_and_sum_to_one():
     X, y = make_blobs(20)
     proba = small(lr=0.03).fit(X, y).predict_proba(X)
@@ -246,26 +265,95 @@ def test_features_are_refused_by_a_network_fitted_on_images():
         small().fit(X, y).predict_proba(features()[0])
 
 
-@pytest.mark.parametrize(
-    ("spoil", "error"),
-    [
-        (lambda X: X * np.nan, DataError),
-        (lambda X: X.astype(float), DataError),
-        (lambda X: X.astype(np.int32), DataTypeError),
-        (lambda X: X.astype(object), DataTypeError),
-        (lambda X: X[:0], DataError),
-        (lambda X: X[0], DataError),
-        (lambda X: X[:, :1], DataError),
-    ],
-    ids=["nan", "above_one", "int32", "object", "empty", "one", "channels"],
-)
-@pytest.mark.parametrize("method", ["partial_fit", "predict", "predict_proba", "embed"])
-def test_unfit_images_are_refused(spoil, error, method):
+def one_pixel(value):
+    def spoil(X):
+        X = (X / 255).astype(np.float32)
+        X[5, 1, 2, 3] = value
+        return X
+
+    return spoil
+
+
+UNFIT = {
+    "nan": (one_pixel(np.nan), DataError, "image 5 holds NaN"),
+    "inf": (one_pixel(np.inf), DataError, "image 5 holds NaN or infinite"),
+    "above_one": (lambda X: X.astype(float), DataError, "Divide 8-bit values by 255"),
+    "negative": (one_pixel(-0.1), DataError, r"range from -0.1 .* expected \[0, 1\]"),
+    "int32": (lambda X: X.astype(np.int32), DataTypeError, "dtype int32; expected uint8"),
+    "object": (lambda X: X.astype(object), DataTypeError, "dtype object; expected uint8"),
+    "empty": (lambda X: X[:0], DataError, "at least one image"),
+    "no_pixels": (lambda X: X[..., :0], DataError, r"shape \(8, 3, 16, 0\)"),
+    "one": (lambda X: X[0], DataError, r"X\[None\]"),
+    "grey_without_channels": (lambda X: X[:, 0], DataError, r"X\[:, None\]"),
+    "channels_last": (lambda X: X.transpose(0, 2, 3, 1), DataError, "16 channels|cannot take"),
+    "patches": (lambda X: X[:, None], DataError, r"shape \(8, 1, 3, 16, 16\); expected \(n, C"),
+    "one_number": (lambda X: np.uint8(3), DataError, "Expected 2D array"),
+    "channels": (lambda X: X[:, :1], DataError, "1 channels; CNNClassifier was fitted on 3"),
+    "ragged": (lambda X: [X[0], X[1, :, :4]] * 4, DataError, "differ in shape"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict", "predict_proba", "embed"])
+def test_unfit_images_are_refused_and_change_nothing(kind, method):
+    spoil, error, message = UNFIT[kind]
     X, y = make_blobs(8)
     cnn = small().fit(X, y)
+    before = cnn.predict_proba(X)
     spoiled = spoil(X)
-    with pytest.raises(error):
-        getattr(cnn, method)(*([spoiled, y[: len(spoiled)]] if "fit" in method else [spoiled]))
+    if kind == "channels" and method == "fit":
+        message = r"shape \(8, 1, 16, 16\), which this backbone cannot take"
+    labels = [] if kind == "empty" else y
+    with pytest.raises(error, match=message):
+        getattr(cnn, method)(*([spoiled, labels] if "fit" in method else [spoiled]))
+    assert_array_equal(cnn.predict_proba(X), before)
+    assert cnn.n_features_in_ == 3
+
+
+UNFIT_LABELS = {
+    "too few": (lambda y: y[:-1], "8 candidates .* and 7 labels"),
+    "too many": (lambda y: [*y, "disc"], "8 candidates .* and 9 labels"),
+    "none": (lambda y: None, "target y is None"),
+    "two columns": (lambda y: np.stack([y, y], axis=1), "y should be a 1d array"),
+    "continuous": (lambda y: np.linspace(0, 1, 8), "Unknown label type"),
+    "nan": (lambda y: [np.nan] * 8, "NaN"),
+    "unknown": (lambda y: np.where(y == "disc", "ring", y), r"y holds \['ring'\]"),
+    "other kind": (lambda y: np.arange(8), r"y holds \[0, 1, 2"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT_LABELS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_unfit_labels_are_refused_and_change_nothing(kind, method):
+    spoil, message = UNFIT_LABELS[kind]
+    X, y = make_blobs(8)
+    cnn = small().fit(X, y)
+    before, weights = cnn.predict_proba(X), state(cnn.module_)
+    if method == "fit" and kind in ("unknown", "other kind"):
+        # It starts anew, with whatever classes there are.
+        assert_array_equal(cnn.fit(X, spoil(y)).classes_, np.unique(spoil(y)))
+        return
+    with pytest.raises(LabelError, match=message):
+        getattr(cnn, method)(X, spoil(y))
+    assert_array_equal(cnn.predict_proba(X), before)
+    assert not changed(weights, state(cnn.module_))
+    assert_array_equal(cnn.classes_, ["disc", "empty"])
+
+
+def test_a_refused_first_call_leaves_the_classifier_unfitted():
+    X, y = make_blobs(8)
+    cnn = small()
+    for images, labels, classes in [
+        (X, y[:-1], None),
+        (X.astype(object), y, None),
+        (X, y, ["disc", "ring"]),
+    ]:
+        with pytest.raises((DataTypeError, LabelError)):
+            cnn.partial_fit(images, labels, classes)
+        with pytest.raises(NotFittedError):
+            cnn.predict_proba(X)
+    # Nothing is left of the shapes and classes of those calls.
+    assert cnn.partial_fit(X, y).classes_.tolist() == ["disc", "empty"]
 
 
 @pytest.mark.parametrize(
@@ -652,6 +740,22 @@ def test_same_seed_gives_equal_weights_and_another_does_not():
     assert not changed(first, run(0))
     assert not changed(run(np.random.RandomState(5)), run(np.random.RandomState(5)))
     assert changed(first, run(1))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"early_stopping": 1, "calibration": "temperature", "schedule": "cosine"}],
+    ids=str,
+)
+def test_fitting_again_gives_the_same_bits(params):
+    X, y = make_blobs(40)
+    cnn = small(norm_factory, lr=0.03, **params).fit(X, y)
+    first, proba = state(cnn.module_), cnn.predict_proba(X)
+    losses = [{**epoch, "dur": 0} for epoch in cnn.history_]
+    cnn.partial_fit(X[:10], y[:10]).fit(X, y)
+    assert not changed(first, state(cnn.module_))
+    assert_array_equal(cnn.predict_proba(X), proba)
+    assert [{**epoch, "dur": 0} for epoch in cnn.history_] == losses
 
 
 def test_a_later_call_draws_on_instead_of_repeating():
