@@ -82,7 +82,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         with ImageNet weights, or else with random ones.
     trainable : {"all", "head"} or int, default="all"
         What is trained: everything, the new head alone, or the head and that many of the last
-        blocks. Less trains faster and needs fewer labels; more can learn what ImageNet lacks.
+        blocks, children of the network that have weights. Less trains faster and needs fewer
+        labels; more can learn what ImageNet lacks.
     lr : float, default=5e-4
         Largest learning rate of the backbone; in each call it rises to that and falls to zero. A
         larger value learns faster and forgets more. With 0 nothing changes.
