@@ -19,6 +19,7 @@ from ..cnn import CNNClassifier
 from ..errors import ParameterError
 from ..features import CNNFeatures
 from ..patches import AffinePatches
+from .curves import mean_curve
 from .datasets import Dataset
 from .figures import METRICS
 from .files import open_dataset
@@ -216,7 +217,7 @@ def _run(
     verbose: bool,
 ) -> pd.DataFrame:
     console = Console()
-    console.print(dataset, highlight=False, markup=False)
+    console.print(dataset, highlight=False, markup=False, soft_wrap=True)
     start = time.perf_counter()
     try:
         table = simulate(dataset, model, **options, path=path, verbose=int(verbose))
@@ -273,7 +274,8 @@ def print_summary(table: pd.DataFrame, console: Console, *, metric: str = "auc")
 
 
 def _print_curves(table: pd.DataFrame, console: Console, metric: str, which: str) -> None:
-    curves = table.groupby(["n_labels", "strategy"], sort=False)[metric].mean().unstack()
+    mean = mean_curve(table, metric)
+    curves = mean.pivot_table(index="n_labels", columns="strategy", values=metric)
     strategies = list(dict.fromkeys(table["strategy"]))
     summary = summarise(table, metric=metric)
     measured = METRICS[metric][0].upper() + METRICS[metric][1:]
@@ -285,7 +287,7 @@ def _print_curves(table: pd.DataFrame, console: Console, metric: str, which: str
         grid.add_column(name, justify="right")
     for n_labels, row in curves.iterrows():
         cells = ["-" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in strategies]
-        grid.add_row(str(n_labels), *cells)
+        grid.add_row(f"{n_labels:g}", *cells)
     grid.add_section()
     grid.add_row("area", *(f"{summary.loc[name, 'alc']:.3f}" for name in strategies))
     if "random" in strategies:
