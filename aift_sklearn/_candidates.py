@@ -92,10 +92,12 @@ class CandidateInput:
                 f"{self.n_features_in_}."
             )
 
-    def _parts(self, X: Any, n_patches: int, what: str) -> Iterator[Array]:
-        """Read the pool slice by slice, each checked."""
-        n_bytes = 4 * n_patches * int(np.prod(X.shape[1:]))
-        step = max(1, _CHUNK_BYTES // max(1, n_bytes))
+    def _parts(self, X: Any, patches: Any, what: str) -> Iterator[Array]:
+        """Read the pool slice by slice, each checked and of few enough patches."""
+        n_floats = getattr(patches, "n_patches", 1) * int(np.prod(X.shape[1:]))
+        # Patches that are looked up are larger than the positions that stand for them.
+        n_floats = getattr(patches, "n_floats", None) or n_floats
+        step = max(1, _CHUNK_BYTES // max(1, 4 * n_floats))
         starts = range(0, X.shape[0], step)
         for start in track(starts, what, enabled=bool(self.verbose)):
             part = X[start : start + step]

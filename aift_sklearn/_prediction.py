@@ -140,7 +140,7 @@ class PatchPrediction(CandidateInput):
         embed = embedder(estimator)
         if embed is None:
             return np.asarray(X, dtype=np.float32)
-        parts = [embed(whole(part, patches)) for part in self._parts(X, 1, "embedding")]
+        parts = [embed(whole(part, patches)) for part in self._parts(X, None, "embedding")]
         return np.concatenate(parts)
 
     @available_if(_can_predict_pretrained)
@@ -169,9 +169,8 @@ class PatchPrediction(CandidateInput):
     def _patch_proba(
         self, X: Any, patches: Any, predict: Callable[[Array], Array]
     ) -> NDArray[np.float32]:
-        n_patches = getattr(patches, "n_patches", 1)
         parts = []
-        for part in self._parts(X, n_patches, "scoring"):
+        for part in self._parts(X, patches, "scoring"):
             views = part if patches is None else patches.transform(part)
             proba = predict(views.reshape(-1, *views.shape[2:]))
             parts.append(np.asarray(proba, np.float32).reshape(*views.shape[:2], -1))

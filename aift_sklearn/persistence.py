@@ -54,7 +54,8 @@ def save(
         Made where it does not exist; a model that is there is replaced.
     include_memory : bool, default=True
         Whether the labelled candidates are stored, which replay needs. With False no image leaves
-        with the model; `load` takes them again, and compares them by a fingerprint.
+        with the model; `load` takes them again, and compares them by a fingerprint. (What an
+        estimator itself keeps, as nearest neighbours do, is stored in any case.)
     opener : callable, default=open
         What opens files for writing.
 

@@ -28,13 +28,13 @@ from aift_sklearn.errors import DataError, LabelError, ParameterError
 from aift_sklearn.study import (
     Dataset,
     evaluate,
+    frozen,
     read_table,
     simulate,
     strategies,
     whole_pool,
     write_table,
 )
-from aift_sklearn.study.frozen import can_freeze
 
 
 @pytest.fixture
@@ -430,7 +430,7 @@ def test_frozen_features_are_computed_once_and_change_nothing(dataset):
         make_pipeline(Counting(network), StandardScaler(), LogisticRegression(C=0.1)),
         patches=AffinePatches(3),
     )
-    assert can_freeze(classifier)
+    assert frozen.can_freeze(classifier)
     options = {"n_rounds": 3, "n_instances": 6, "seeds": [0, 4]}
     once = simulate(dataset, classifier, **options)
     # One candidate tells the size of an embedding.
@@ -447,6 +447,22 @@ def test_frozen_features_are_computed_once_and_change_nothing(dataset):
     )
 
 
+def test_many_embeddings_lie_in_a_file_and_change_nothing(dataset, monkeypatch):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.AdaptiveMaxPool2d(1))
+    pipeline = make_pipeline(CNNFeatures(network), LogisticRegression(C=0.1))
+    classifier = AIFTClassifier(pipeline, patches=AffinePatches(3))
+    options = {"n_rounds": 2, "n_instances": 6}
+    before = simulate(dataset, classifier, **options)
+    monkeypatch.setattr(frozen, "_IN_MEMORY", 100)
+    _, looked_up = frozen.freeze(dataset, classifier)
+    table = looked_up.estimator.steps[0][1].table.embeddings
+    assert isinstance(table, np.memmap)
+    assert looked_up.patches.n_floats == 3 * 8
+    after = simulate(dataset, classifier, **options)
+    pd.testing.assert_frame_equal(before.drop(columns=SECONDS), after.drop(columns=SECONDS))
+
+
 @pytest.mark.parametrize(
     "classifier",
     [
@@ -461,4 +477,4 @@ def test_frozen_features_are_computed_once_and_change_nothing(dataset):
     ],
 )
 def test_features_that_change_are_not_frozen(classifier):
-    assert not can_freeze(classifier)
+    assert not frozen.can_freeze(classifier)

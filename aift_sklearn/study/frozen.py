@@ -7,6 +7,7 @@ pipeline works on. Letters: n candidates, m patches of each, E embedding size.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ Array = NDArray[Any]
 
 # Candidates embedded at once.
 _PART = 64
+# Bytes of embeddings above which they are kept in a temporary file.
+_IN_MEMORY = 2**32
 
 
 class _Table:
@@ -81,6 +84,9 @@ class PositionPatches(TransformerMixin, BaseEstimator):
     ----------
     n_patches : int
         m.
+    n_floats : int, optional
+        Numbers that the embeddings of a candidate's patches hold, m·E: what a pool is read in parts
+        by. By default m.
 
     Examples
     --------
@@ -88,8 +94,9 @@ class PositionPatches(TransformerMixin, BaseEstimator):
     [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
     """
 
-    def __init__(self, n_patches: int) -> None:
+    def __init__(self, n_patches: int, n_floats: int | None = None) -> None:
         self.n_patches = n_patches
+        self.n_floats = n_floats
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Do nothing: the positions follow from X."""
@@ -101,6 +108,15 @@ class PositionPatches(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+
+def _allocate(n: int, size: int) -> NDArray[np.float32]:
+    """Room for n embeddings: in memory, or, where they are many, in a file that goes with us."""
+    if 4 * n * size <= _IN_MEMORY:
+        return np.empty((n, size), dtype=np.float32)
+    # The mapping keeps the nameless file until nobody looks anything up any more.
+    with tempfile.TemporaryFile(prefix="aift-embeddings-") as file:
+        return np.memmap(file, dtype=np.float32, shape=(n, size))
 
 
 def can_freeze(estimator: Any) -> bool:
@@ -150,7 +166,7 @@ def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Datas
     m = len(patches.views_) if hasattr(patches, "views_") else patches.n_patches
     n_pool, n = len(dataset.X), len(dataset.X) + len(dataset.X_test)
     size = features.transform(patches.transform(dataset.X[:1])[0]).shape[1]
-    embeddings = np.empty((n * m, size), dtype=np.float32)
+    embeddings = _allocate(n * m, size)
     with ProgressBar("embedding patches", n, enabled=bool(verbose)) as bar:
         for offset, X in ((0, dataset.X), (n_pool, dataset.X_test)):
             for start in range(0, len(X), _PART):
@@ -163,7 +179,7 @@ def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Datas
     table = TableFeatures(_Table(embeddings))
     frozen = clone(estimator).set_params(
         estimator=Pipeline([(name, table), *((key, clone(step)) for key, step in rest)]),
-        patches=PositionPatches(m),
+        patches=PositionPatches(m, m * size),
     )
     positions = np.arange(n, dtype=np.float64)[:, None] * m
     return replace(dataset, X=positions[:n_pool], X_test=positions[n_pool:]), frozen

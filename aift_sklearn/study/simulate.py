@@ -90,7 +90,8 @@ def simulate(
         extended by strategies, seeds and rounds.
     precompute : bool, default=True
         Embed the patches of a pipeline that starts with `CNNFeatures` once instead of in every
-        round. The answers are the same; the embeddings, n·m·E float32, have to fit in memory.
+        round. The answers are the same; the embeddings, n·m·E float32, lie in memory, or in a
+        temporary file where they are more than 4 GiB.
     on_round : callable, optional
         Called with each new row of the table, for output while the simulation runs.
     verbose : int, default=0
