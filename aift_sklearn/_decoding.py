@@ -71,6 +71,7 @@ class Decoder:
             "array": lambda: np.array(self.arrays[tree["array"]]),
             "scalar": lambda: self.arrays[tree["array"]][()],
             "strings": lambda: np.array(tree["items"], dtype=object).reshape(tree["shape"]),
+            "frame": lambda: self._frame(tree, path),
             "generator": lambda: self._generator(tree),
             "random state": lambda: self._random_state(tree),
             "function": lambda: find_function(tree["name"]),
@@ -93,6 +94,13 @@ class Decoder:
 
     def _attributes(self, values: Mapping[str, Tree], path: tuple[str, ...]) -> dict[str, Any]:
         return {name: self.decode(value, (*path, name)) for name, value in values.items()}
+
+    def _frame(self, tree: Tree, path: tuple[str, ...]) -> Any:
+        import pandas as pd
+
+        columns = dict(enumerate(self.decode(tree["columns"], path)))
+        frame = pd.DataFrame(columns, index=self.decode(tree["index"], path))
+        return frame.set_axis(self.decode(tree["names"], path), axis=1)
 
     def _generator(self, tree: Tree) -> np.random.Generator:
         state = self.decode(tree["state"])
@@ -147,6 +155,9 @@ class Decoder:
             if self.memory is None:
                 return _LeftOut()
             X, y = (np.asarray(part) for part in self.memory)
+            if X.shape == tuple(tree["shape"]):
+                # A list or a frame comes with a type of its own.
+                X = X.astype(tree["dtype"])
             if fingerprint(X, y) != tree["fingerprint"]:
                 raise ParameterError(
                     f"memory holds {len(y)} candidates, X of shape {X.shape} and {X.dtype}; "

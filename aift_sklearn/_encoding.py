@@ -115,7 +115,18 @@ class Encoder:
             return self._encode_estimator(value, path)
         if callable(value):
             return self._encode_function(value, path)
+        if hasattr(value, "iloc") and hasattr(value, "columns"):
+            return self._encode_frame(value, path)
         raise _unsupported(value, path)
+
+    def _encode_frame(self, value: Any, path: tuple[str, ...]) -> Tree:
+        columns = [value.iloc[:, k].to_numpy() for k in range(value.shape[1])]
+        return {
+            "$": "frame",
+            "names": self.encode(value.columns.tolist(), path),
+            "columns": self.encode(columns, path),
+            "index": self.encode(value.index.to_numpy(), path),
+        }
 
     def _encode_estimator(self, value: Any, path: tuple[str, ...]) -> Tree:
         if type(value) is Pipeline:
@@ -147,7 +158,7 @@ class Encoder:
         node: dict[str, Any] = {"$": "memory"}
         if not self.include_memory:
             node["n"] = len(memory.y)
-            node["shape"] = list(memory.X.shape)
+            node["shape"], node["dtype"] = list(memory.X.shape), memory.X.dtype.str
             node["fingerprint"] = fingerprint(kept.pop("X"), kept.pop("y"))
         return {**node, "fields": self._attributes(kept, path)}
 
@@ -194,7 +205,8 @@ class Encoder:
             node["left_out"] = ["X_training", "y_training"]
             for name in node["left_out"]:
                 attributes.pop(name)
-        parameters = value.get_params(deep=False)
+        # What a learner was taught is no parameter, though its constructor takes it.
+        parameters = value.get_params(deep=False).keys() - {"X_training", "y_training"}
         encoded = {}
         for name, attribute in attributes.items():
             here = (*path, name)
@@ -226,10 +238,17 @@ class Encoder:
             data = skops.io.dumps(value)
             named = skops.io.get_untrusted_types(data=data)
         except Exception as error:  # skops raises what its parts do
-            raise _unsupported(value, path) from error
-        if any("<" in name for name in named):
-            # A lambda, or a function inside another: skops would not find it again.
-            raise _unsupported(value, path)
+            raise UnsupportedModelError(
+                f"{'.'.join(path) or type(value).__name__} cannot be stored by skops: {error}. "
+                "Of a search or a calibration, save the estimator inside, such as best_estimator_."
+            ) from error
+        unknown = [name for name in named if "<" in name]
+        if unknown:
+            # skops would not find a lambda, or a function inside another, again.
+            raise UnsupportedModelError(
+                f"{'.'.join(path) or type(value).__name__} holds {unknown}, which cannot be found "
+                "again by name; define such functions in a module."
+            )
         name = f"s{len(self.skops)}"
         self.skops[name] = data
         return {"$": "skops", "file": name, "class": type(value).__name__}

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from ._decoding import Decoder
 from ._encoding import Encoder
 from .card import model_card
-from .errors import DataError, ModelFileError
+from .errors import DataError, ModelFileError, ParameterError, UnsupportedModelError
 
 __all__ = ["SaveMixin", "load", "save"]
 
@@ -86,6 +87,11 @@ def save(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; expected a folder, or a path where one can be made.")
+    if not isinstance(estimator, BaseEstimator):
+        raise UnsupportedModelError(
+            f"{estimator!r:.80} is of type {type(estimator).__name__}; expected an estimator or a "
+            "learner."
+        )
     encoder = Encoder(include_memory=include_memory)
     tree = encoder.encode(estimator)
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +156,8 @@ def load(
         If ``memory`` is not what the model was taught.
     """
     folder = Path(folder)
+    if memory is not None and (not isinstance(memory, (tuple, list)) or len(memory) != 2):
+        raise ParameterError(f"memory is {memory!r:.80}; expected the pair (X, y).")
     model = _read_model(folder)
     parts = {name: _read_part(folder / name, sha) for name, sha in model["files"].items()}
     arrays: dict[str, Any] = {}
@@ -335,6 +343,8 @@ def _damaged(path: Path) -> Any:
 
 def _read_model(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
+    if not folder.is_dir():
+        raise ModelFileError(f"{folder} is no folder; expected one that `save` wrote.")
     try:
         model = json.loads(path.read_bytes())
     except FileNotFoundError as error:

@@ -12,7 +12,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 from conftest import make_blobs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,6 +275,30 @@ def test_generators_go_on(kind):
     assert_array_equal(again.random(5), generator.random(5))
 
 
+def test_frames_come_back_as_frames_and_grow(tmp_path):
+    frame = pd.DataFrame(
+        {"a": np.arange(8.0), "b": np.arange(8) % 2, 3: list("abcdabcd")}, index=np.arange(8) * 2
+    )
+    encoder = Encoder()
+    tree = json.loads(json.dumps(encoder.encode(frame)))
+    again = Decoder(encoder.arrays, {}, {}).decode(tree)
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+    learner = AIFTLearner(AIFTClassifier(LogisticRegression()))
+    learner.teach(frame[["a", "b"]], frame["b"])
+    saved = load(save(learner, tmp_path))
+    saved.teach(frame[["a", "b"]], frame["b"])
+    assert saved.X_training.shape == (16, 2)
+    assert saved.X_training.columns.tolist() == ["a", "b"]
+
+
+def test_a_learner_taught_something_else_is_refused_before_anything_is_written(tmp_path):
+    learner = AIFTLearner(LogisticRegression())
+    learner.teach(scipy.sparse.csr_matrix(np.eye(4)), [0, 1, 0, 1])
+    with pytest.raises(UnsupportedModelError, match="X_training is of type csr"):
+        save(learner, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_array_that_occurs_twice_is_stored_once(tmp_path):
     learner = AIFTLearner(lite0())
     learner.teach(X, Y)
@@ -330,6 +356,10 @@ def test_without_memory_no_image_leaves_and_predictions_stay(tmp_path):
 )
 def test_another_memory_is_refused(memory, tmp_path):
     lite0().fit(X[:12], Y[:12]).save(tmp_path, include_memory=False)
+    with pytest.raises(ParameterError, match=r"expected the pair \(X, y\)"):
+        load(tmp_path, memory=X[:12])
+    listed = load(tmp_path, memory=(X[:12].tolist(), Y[:12].tolist()))
+    assert_array_equal(listed.memory_.X, X[:12])
     with pytest.raises(ParameterError, match=r"expected the 12 of shape \(12, 3, 32, 32\)"):
         load(tmp_path, memory=memory)
 
@@ -410,13 +440,11 @@ def test_types_that_skops_does_not_trust_are_named(tmp_path):
     ("model", "message"),
     [
         (make_pipeline(FunctionTransformer(lambda X: X), GaussianNB()), r"functiontransformer"),
-        (object(), "the value is of type object"),
-        ({1: 2}, "the value is of type dict"),
+        (object(), "of type object; expected an estimator"),
+        (AIFTClassifier, "expected an estimator"),
         (
-            CalibratedClassifierCV(
-                AIFTClassifier(CNNClassifier(lambda: nn.Sequential(nn.Flatten())))
-            ),
-            "the value is of",
+            CalibratedClassifierCV(AIFTClassifier(CNNClassifier(nn.Linear(2, 2)))),
+            "CalibratedClassifierCV cannot be stored by skops: .* save the estimator inside",
         ),
     ],
 )
@@ -523,8 +551,9 @@ def test_a_pickled_array_is_never_loaded(saved):
 
 
 def test_folders_and_classes_that_do_not_fit_are_refused(saved, tmp_path):
-    with pytest.raises(ModelFileError, match="holds no model"):
-        load(tmp_path / "nowhere")
+    for place, message in ((tmp_path, "holds no model"), (tmp_path / "nowhere", "is no folder")):
+        with pytest.raises(ModelFileError, match=message):
+            load(place)
     with pytest.raises(ModelFileError, match="class AIFTClassifier, not CNNClassifier"):
         CNNClassifier.load(saved[0])
     (tmp_path / "file").touch()
