@@ -113,6 +113,9 @@ def test_images_that_the_test_set_holds_too_leave_the_pool():
         ({"groups": [0, 1] * 6}, "2 groups; expected at least 3"),
         ({"groups": [0] * 5 + [1] * 3 + [2] * 2 + [3, 3], "y": ["a"] * 10 + ["b"] * 2}, "no cand"),
         ({"groups": [0, 1] * 6, "is_test": np.arange(12) < 6}, "2 groups are on both sides"),
+        ({"groups": [0] * 11}, "12 candidates and 11 groups"),
+        ({"y": ["a", "b"] * 5}, "12 candidates and 10 labels"),
+        ({"is_test": np.zeros(3, bool)}, "12 candidates and 3 marks of the split"),
         ({"test_fraction": 1.5}, "test_fraction=1.5"),
         ({"max_pool": 0}, "max_pool=0"),
         ({"random_state": None}, "random_state=None"),
@@ -326,6 +329,32 @@ def test_a_folder_has_a_class_per_subfolder(folder):
     benign = {np.asarray(picture(seed)).transpose(2, 0, 1).tobytes() for seed in range(6)}
     for X, y in ((data.X, data.y), (data.X_test, data.y_test)):
         assert [image.tobytes() in benign for image in X] == (y == "benign").tolist()
+
+
+def test_what_file_managers_leave_behind_is_no_candidate(folder):
+    (folder / "benign" / "Thumbs.db").write_text("none")
+    picture().save(folder / "benign" / "._0.png")
+    (folder / ".trash").mkdir()
+    picture().save(folder / ".trash" / "0.png")
+    data = load_folder(folder)
+    assert data.classes.tolist() == ["benign", "malignant"]
+    assert len(data.y) + len(data.y_test) == 12
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_lists_of_spreadsheets_are_read(folder, separator, encoding):
+    rows = [f"set/benign/{k}.png{separator}{'äb'[k % 2]}" for k in range(6)]
+    path = folder.parent / "list.csv"
+    path.write_text("\n".join([f"path{separator}label", *rows]), encoding)
+    assert load_csv(path).classes.tolist() == ["b", "ä"]
+
+
+def test_a_list_of_another_encoding_is_refused(folder):
+    path = folder.parent / "list.csv"
+    path.write_bytes("path,label\nset/benign/0.png,ä\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        load_csv(path)
 
 
 def test_a_folder_may_come_split(tmp_path):

@@ -236,6 +236,17 @@ def test_default_strategies_include_ours():
     assert strategies.build_strategy("random")[1] is strategies.random_sampling
 
 
+@pytest.mark.parametrize(
+    "asked", [[0, 0, 1, 2], [0, 1, 2], [0, 1, 2, 99], [-1, 0, 1, 2], [0.5, 1, 2, 3], [[0, 1, 2, 3]]]
+)
+def test_a_strategy_that_asks_for_something_else_is_refused(dataset, classifier, asked):
+    def odd(learner, X_pool, n_instances=1):
+        return np.array(asked)
+
+    with pytest.raises(DataError, match=r"odd asked for .* expected 4 different positions"):
+        simulate(dataset, classifier, {"odd": odd}, n_rounds=2, n_instances=4)
+
+
 # --- resuming -------------------------------------------------------------------------------------
 
 SECONDS = ["score_seconds", "train_seconds"]
@@ -345,6 +356,8 @@ def test_a_damaged_table_says_where(tmp_path, dataset, classifier):
     for read in (lambda: read_table(path), lambda: simulate(dataset, classifier, **options)):
         with pytest.raises(DataError, match="line 2 is no row of a study"):
             read()
+    with pytest.raises(ParameterError, match=r"is a folder; expected .*table\.jsonl"):
+        simulate(dataset, classifier, **(options | {"path": tmp_path}))
     (tmp_path / "table.settings.json").unlink()
     with pytest.raises(ParameterError, match="missing or damaged"):
         simulate(dataset, classifier, **options)

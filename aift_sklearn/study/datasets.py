@@ -143,6 +143,9 @@ def split_dataset(
     seed = check_int("random_state", random_state, minimum=0)
     y = np.asarray(y).astype(str)
     groups = None if groups is None else np.asarray(groups)
+    for what, values in (("labels", y), ("groups", groups), ("marks of the split", is_test)):
+        if values is not None and len(values) != len(X):
+            raise DataError(f"{len(X)} candidates and {len(values)} {what}; expected one for each.")
     _check_classes(y)
     if is_test is None:
         test = _draw_test(y, groups, test_fraction, seed)

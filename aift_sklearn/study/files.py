@@ -180,6 +180,8 @@ def load_folder(
         for root in (sides if given else [path])
         for file in sorted(root.glob("*/**/*"))
         if file.suffix.lower() in IMAGE_SUFFIXES
+        # Hidden files and folders are left behind by file managers.
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
     ]
     if not found:
         raise DataError(
@@ -448,9 +450,22 @@ def _one_label_each(path: Path, name: str, labels: Array, n: int) -> Array:
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        # A byte-order mark is dropped, and spreadsheets of many countries write semicolons.
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(",;\t", key=header.count)
+        table = pd.read_csv(
+            path,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+            sep=separator,
+            encoding="utf-8-sig",
+        )
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; save it as CSV in UTF-8.") from error
     except (ValueError, OSError) as error:  # pandas' own parser errors are ValueErrors
         raise DataError(f"{path} is not a readable CSV file: {error}") from error
     missing = [name for name in columns if name not in table]

@@ -12,7 +12,7 @@ from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sam
 from numpy.typing import NDArray
 
 from .._modal import query_result
-from ..errors import ParameterError
+from ..errors import DataError, ParameterError
 from ..query import aift_sampling
 
 __all__ = ["STRATEGIES", "ask", "build_strategy", "random_sampling"]
@@ -91,4 +91,18 @@ def ask(
     if groups is not None and "groups" in accepted:
         params["groups"] = groups
     result = strategy(learner, X_pool, **params)
-    return np.asarray(result[0] if isinstance(result, tuple) else result)
+    indices = np.asarray(result[0] if isinstance(result, tuple) else result)
+    n = len(X_pool)
+    valid = indices.shape == (n_instances,) and indices.dtype.kind in "iu"
+    if (
+        not valid
+        or len(np.unique(indices)) < n_instances
+        or indices.min() < 0
+        or indices.max() >= n
+    ):
+        name = getattr(strategy, "__name__", type(strategy).__name__)
+        raise DataError(
+            f"the strategy {name} asked for {indices.tolist()!r:.80}; expected {n_instances} "
+            f"different positions in a pool of {n} candidates."
+        )
+    return indices

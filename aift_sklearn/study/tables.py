@@ -60,6 +60,11 @@ class Journal:
         self._rows: dict[Key, Row] = {}
         self._file: Any = None
         if self.path is not None:
+            if self.path.is_dir():
+                raise ParameterError(
+                    f"path={str(path)!r} is a folder; expected a file such as "
+                    f"{self.path / 'table.jsonl'}."
+                )
             self._check_settings(self.path, settings or {})
             self._rows = {_key(row): row for row in _read_rows(self.path, mend=True)}
 
