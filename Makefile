@@ -33,7 +33,7 @@ test: lint
 # modAL 0.4.2 pins a skorch that does not import with current tools: installed without its pins.
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[study,test]"
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[cpu,study,test]"
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps modAL-python==0.4.2.1
 	touch $@
 

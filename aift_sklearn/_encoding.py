@@ -49,6 +49,10 @@ _FUNCTIONS = {
 }
 BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 """NumPy's generators of random bits."""
+_HINT = (
+    "Define functions in a module; of a search or a calibration around a network, save the "
+    "estimator inside, such as best_estimator_."
+)
 
 
 def fingerprint(X: Array, y: Array) -> str:
@@ -240,14 +244,15 @@ class Encoder:
         except Exception as error:  # skops raises what its parts do
             raise UnsupportedModelError(
                 f"{'.'.join(path) or type(value).__name__} cannot be stored by skops: {error}. "
-                "Of a search or a calibration, save the estimator inside, such as best_estimator_."
+                f"{_HINT}"
             ) from error
-        unknown = [name for name in named if "<" in name]
-        if unknown:
-            # skops would not find a lambda, or a function inside another, again.
+        # A lambda, or a function inside another, would not be found again; a network, which some
+        # releases of skops do store, would be trusted as a whole.
+        unfit = [name for name in named if "<" in name or name.startswith("torch.")]
+        if unfit:
             raise UnsupportedModelError(
-                f"{'.'.join(path) or type(value).__name__} holds {unknown}, which cannot be found "
-                "again by name; define such functions in a module."
+                f"{'.'.join(path) or type(value).__name__} holds {unfit[:4]}, which cannot be "
+                f"stored inside it. {_HINT}"
             )
         name = f"s{len(self.skops)}"
         self.skops[name] = data

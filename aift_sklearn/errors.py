@@ -12,12 +12,14 @@ __all__ = [
     "AIFTError",
     "DataError",
     "DataTypeError",
+    "ExportError",
     "LabelError",
     "MissingDependencyError",
     "ModelFileError",
     "ModelNotFittedError",
     "NonFiniteLossError",
     "ParameterError",
+    "ProviderWarning",
     "TrainingInterrupted",
     "UnsupportedModelError",
     "UntrustedModelError",
@@ -36,6 +38,10 @@ class DataTypeError(AIFTError, TypeError):
     """An input has a type that cannot hold what was asked for, such as a sparse image."""
 
 
+class ExportError(AIFTError, RuntimeError):
+    """A network cannot be turned into an ONNX graph, or does not fit the graph that there is."""
+
+
 class LabelError(AIFTError, ValueError):
     """Labels do not fit the candidates or the classes known so far."""
 
@@ -50,6 +56,10 @@ class ModelNotFittedError(AIFTError, NotFittedError):
 
 class NonFiniteLossError(AIFTError, ArithmeticError):
     """Training produced a loss or a gradient that is not finite; the weights were restored."""
+
+
+class ProviderWarning(UserWarning):
+    """Scoring runs elsewhere than was asked for."""
 
 
 class ModelFileError(AIFTError, ValueError):

@@ -33,6 +33,8 @@ ORDER = [
     "_embedding",
     "features",
     "cnn",
+    "onnx.graph",
+    "onnx.runtime",
     "_weights",
     "_prediction",
     "classifier",

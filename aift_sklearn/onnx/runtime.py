@@ -1,0 +1,126 @@
+"""ONNX Runtime sessions: where they run, and on how many threads."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from ..errors import ParameterError, ProviderWarning
+
+__all__ = ["choose_providers", "count_threads", "open_session"]
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def choose_providers(
+    providers: str | Sequence[str] = "auto", *, available: Sequence[str] | None = None
+) -> list[str]:
+    """Choose where a session runs.
+
+    Parameters
+    ----------
+    providers : "auto", str or sequence of str
+        "auto" is CUDA where ONNX Runtime has it, else the CPU; otherwise ONNX Runtime's names of
+        execution providers, in the order in which they are tried. The CPU is always the last.
+    available : sequence of str, optional
+        What there is, by default what the installed ONNX Runtime was built with.
+
+    Returns
+    -------
+    list of str
+        Names of providers.
+
+    Raises
+    ------
+    ParameterError
+        If one is not available.
+
+    Examples
+    --------
+    >>> choose_providers(available=["CPUExecutionProvider"])
+    ['CPUExecutionProvider']
+    """
+    known = onnxruntime.get_available_providers() if available is None else list(available)
+    if isinstance(providers, str):
+        providers = [_CUDA] if providers == "auto" and _CUDA in known else [providers]
+    wanted = [_CPU if name == "auto" else name for name in providers]
+    missing = [name for name in wanted if name not in known]
+    if missing or not wanted:
+        raise ParameterError(
+            f"providers={list(providers)!r}; the installed ONNX Runtime has {known}. Install "
+            'another build, "aift-sklearn[gpu]" for CUDA, or pass providers="auto".'
+        )
+    return list(dict.fromkeys([*wanted, _CPU]))
+
+
+def count_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the cores that this process may use, by its affinity and its container's quota.
+
+    Parameters
+    ----------
+    cgroup : Path
+        Where the container's limits lie.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text("ascii").split()[:2]
+        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        # No such file outside containers, and "max" where there is no limit.
+        pass
+    return cores
+
+
+def open_session(
+    model: bytes, *, providers: str | Sequence[str] = "auto", n_threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """Open a session for a graph.
+
+    Parameters
+    ----------
+    model : bytes
+        The serialised graph.
+    providers : "auto", str or sequence of str
+        As of `choose_providers`.
+    n_threads : int, optional
+        Threads of the CPU; by default the cores of the process.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+        Its ``get_providers()`` tells where it runs.
+
+    Warns
+    -----
+    ProviderWarning
+        If a provider that was asked for did not load, with the reason that is known.
+    """
+    chosen = choose_providers(providers)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads or count_threads()
+    # Warnings about initializers and nodes tell users nothing that they could do.
+    options.log_severity_level = 3
+    if _CUDA in chosen and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    session = onnxruntime.InferenceSession(model, options, providers=chosen)
+    lost = [name for name in chosen if name not in session.get_providers()]
+    if lost:
+        warnings.warn(
+            f"{', '.join(lost)} did not load, so {session.get_providers()[0]} is used. The CUDA "
+            "and cuDNN libraries must match the installed onnxruntime-gpu: "
+            'pip install "aift-sklearn[gpu]".',
+            ProviderWarning,
+            stacklevel=2,
+        )
+    return session
