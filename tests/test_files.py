@@ -436,6 +436,15 @@ def test_an_archive_keeps_its_split(tmp_path, colour):
         assert by_pixels[np.ascontiguousarray(back).tobytes()] == label
 
 
+def test_classes_of_an_archive_are_named(tmp_path):
+    write_npz(tmp_path / "cells.npz")
+    numbers = load_npz(tmp_path / "cells.npz")
+    named = load_npz(tmp_path / "cells.npz", class_names=["normal", "pneumonia"])
+    assert named.y.tolist() == [["normal", "pneumonia"][int(k)] for k in numbers.y]
+    with pytest.raises(ParameterError, match=r"1 names; .*cells\.npz holds the classes \[0, 1\]"):
+        load_npz(tmp_path / "cells.npz", class_names=["normal"])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ Array = NDArray[Any]
 _CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
 
-def load_npz(path: str | Path, **split: Any) -> Dataset:
+def load_npz(
+    path: str | Path, *, class_names: Sequence[str] | None = None, **split: Any
+) -> Dataset:
     """Read an archive in the format of MedMNIST.
 
     It holds ``train_images`` of shape (n, H, W) or (n, H, W, 3), uint8, ``train_labels`` of shape
@@ -37,13 +39,15 @@ def load_npz(path: str | Path, **split: Any) -> Dataset:
     ----------
     path : path-like
         The ``.npz`` file. Pickled objects in it are refused.
+    class_names : sequence of str, optional
+        Names of the classes 0, 1, 2 ...: ``["normal", "pneumonia"]``.
     **split
         ``max_pool``, ``max_test`` and ``random_state`` of `split_dataset`.
 
     Returns
     -------
     Dataset
-        Labels are the numbers of the file as text.
+        Labels are the names, or else the numbers of the file as text.
 
     Raises
     ------
@@ -72,10 +76,18 @@ def load_npz(path: str | Path, **split: Any) -> Dataset:
     ]
     if images[0].shape[1:] != images[1].shape[1:]:
         raise DataError(f"{path}: train and test images differ in shape or channels.")
+    y = np.concatenate(labels)
+    if class_names is not None:
+        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(class_names):
+            raise ParameterError(
+                f"class_names has {len(class_names)} names; {path} holds the classes "
+                f"{np.unique(y).tolist()}. Expected a name for each number from 0 on."
+            )
+        y = np.asarray(class_names)[y]
     return split_dataset(
         path.stem,
         np.concatenate(images),
-        np.concatenate(labels),
+        y,
         is_test=np.repeat([False, True], [len(X) for X in images]),
         description=f"Images of {path.name}: train is the pool, test the test set.",
         source=str(path),
