@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Mapping
@@ -57,6 +58,7 @@ class Decoder:
         self.arrays, self.tensors, self.skops = arrays, tensors, skops
         self.estimator, self.memory, self.query_strategy = estimator, memory, query_strategy
         self.trusted = trusted
+        self.used_memory = False
 
     def decode(self, tree: Tree, path: tuple[str, ...] = ()) -> Any:
         """Decode a tree, or raise ModelFileError where it is none."""
@@ -68,6 +70,7 @@ class Decoder:
             "float": lambda: float(tree["value"]),
             "tuple": lambda: tuple(self.decode(tree["items"], path)),
             "dict": lambda: self._attributes(tree["items"], path),
+            "pairs": lambda: {self.decode(k): self.decode(v, path) for k, v in tree["items"]},
             "array": lambda: np.array(self.arrays[tree["array"]]),
             "scalar": lambda: self.arrays[tree["array"]][()],
             "strings": lambda: np.array(tree["items"], dtype=object).reshape(tree["shape"]),
@@ -131,10 +134,9 @@ class Decoder:
         attributes = self._attributes(tree["attributes"], path)
         if isinstance(attributes.get("memory_"), _LeftOut):
             attributes.pop("memory_")
-        for left_out in tree.get("left_out", []):
-            memory = getattr(attributes.get("estimator"), "memory_", None)
-            field = {"X_training": "X", "y_training": "y"}[left_out]
-            attributes[left_out] = None if memory is None else getattr(memory, field)
+        if "left_out" in tree:
+            taught = self._supplied_memory(tree["left_out"], optional=self.used_memory)
+            attributes["X_training"], attributes["y_training"] = taught or (None, None)
         vars(value).update(attributes)
         if "network" in tree:
             value.module_ = self._network(tree["network"], value)
@@ -152,20 +154,31 @@ class Decoder:
     def _memory(self, tree: Tree, path: tuple[str, ...]) -> Any:
         fields = self._attributes(tree["fields"], path)
         if "fingerprint" in tree:
-            if self.memory is None:
+            taught = self._supplied_memory(tree)
+            if taught is None:
                 return _LeftOut()
-            X, y = (np.asarray(part) for part in self.memory)
-            if X.shape == tuple(tree["shape"]):
-                # A list or a frame comes with a type of its own.
-                X = X.astype(tree["dtype"])
-            if fingerprint(X, y) != tree["fingerprint"]:
-                raise ParameterError(
-                    f"memory holds {len(y)} candidates, X of shape {X.shape} and {X.dtype}; "
-                    f"expected the {tree['n']} of shape {tuple(tree['shape'])} that the model was "
-                    "taught, in the same order and with the same labels."
-                )
-            fields |= {"X": X, "y": y}
+            fields["X"], fields["y"] = taught
         return Memory(**fields)
+
+    def _supplied_memory(self, tree: Tree, *, optional: bool = False) -> tuple[Array, Array] | None:
+        """Return the memory supplied, if it is what the tree describes."""
+        if self.memory is None or tree is None:
+            return None
+        X, y = self.memory
+        if X.shape == tuple(tree["shape"]):
+            # A list or a frame comes with a type of its own.
+            with contextlib.suppress(ValueError, TypeError), np.errstate(invalid="ignore"):
+                X = X.astype(tree["dtype"])
+        if fingerprint(X, y) == tree["fingerprint"]:
+            self.used_memory = True
+            return X, y
+        if optional:
+            return None
+        raise ParameterError(
+            f"memory holds {len(y)} candidates, X of shape {X.shape} and {X.dtype}; expected the "
+            f"{tree['n']} of shape {tuple(tree['shape'])} that the model was taught, in the same "
+            "order and with the same labels."
+        )
 
     def _supplied(self, tree: Tree, path: tuple[str, ...]) -> Any:
         if path[-1] == "query_strategy" and self.query_strategy is not None:

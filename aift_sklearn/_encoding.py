@@ -25,7 +25,14 @@ from .errors import ModelFileError, UnsupportedModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BIT_GENERATORS", "CLASSES", "Encoder", "find_function", "fingerprint"]
+__all__ = [
+    "BIT_GENERATORS",
+    "CLASSES",
+    "Encoder",
+    "describe_memory",
+    "find_function",
+    "fingerprint",
+]
 
 Array = NDArray[Any]
 Tree = Any
@@ -65,9 +72,34 @@ def fingerprint(X: Array, y: Array) -> str:
     False
     """
     digest = hashlib.sha256(f"{X.shape} {X.dtype.str} {len(y)}".encode())
-    digest.update(np.ascontiguousarray(X).tobytes())
-    digest.update("\0".join(map(str, y.tolist())).encode())
+    if X.dtype.hasobject:
+        # Its bytes would be addresses.
+        for item in X.ravel().tolist():
+            part = np.asarray(item)
+            bare = repr(item).encode() if part.dtype.hasobject else part.tobytes()
+            digest.update(f"{part.shape} {part.dtype.str}".encode() + bare)
+    else:
+        digest.update(np.ascontiguousarray(X).tobytes())
+    # The label "1" is not the label 1.
+    labels = (f"'{label}" if isinstance(label, str) else str(label) for label in y.tolist())
+    digest.update("\0".join(labels).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def describe_memory(X: Array, y: Array) -> dict[str, Tree]:
+    """What is kept of labelled candidates that are left out.
+
+    Examples
+    --------
+    >>> sorted(describe_memory(np.zeros((2, 3)), np.array(["a", "b"])))
+    ['dtype', 'fingerprint', 'n', 'shape']
+    """
+    return {
+        "n": len(y),
+        "shape": list(X.shape),
+        "dtype": X.dtype.str,
+        "fingerprint": fingerprint(X, y),
+    }
 
 
 class Encoder:
@@ -144,7 +176,8 @@ class Encoder:
     def _encode_container(self, value: Any, path: tuple[str, ...]) -> Tree:
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
-                raise _unsupported(value, path)
+                pairs = [[self.encode(k, path), self.encode(v, path)] for k, v in value.items()]
+                return {"$": "pairs", "items": pairs}
             return {"$": "dict", "items": self._attributes(value, path)}
         if hasattr(value, "_fields"):
             if type(value).__module__ != "aift_sklearn.memory":
@@ -161,9 +194,7 @@ class Encoder:
         kept = memory._asdict()
         node: dict[str, Any] = {"$": "memory"}
         if not self.include_memory:
-            node["n"] = len(memory.y)
-            node["shape"], node["dtype"] = list(memory.X.shape), memory.X.dtype.str
-            node["fingerprint"] = fingerprint(kept.pop("X"), kept.pop("y"))
+            node |= describe_memory(np.asarray(kept.pop("X")), kept.pop("y"))
         return {**node, "fields": self._attributes(kept, path)}
 
     def _encode_array(self, value: Array, path: tuple[str, ...]) -> Tree:
@@ -206,9 +237,8 @@ class Encoder:
         if "module_" in attributes:
             node["network"] = self._encode_network(attributes.pop("module_"))
         if not self.include_memory and "X_training" in attributes:
-            node["left_out"] = ["X_training", "y_training"]
-            for name in node["left_out"]:
-                attributes.pop(name)
+            X, y = attributes.pop("X_training"), attributes.pop("y_training")
+            node["left_out"] = None if X is None else describe_memory(np.asarray(X), np.asarray(y))
         # What a learner was taught is no parameter, though its constructor takes it.
         parameters = value.get_params(deep=False).keys() - {"X_training", "y_training"}
         encoded = {}
@@ -249,6 +279,8 @@ class Encoder:
         # A lambda, or a function inside another, would not be found again; a network, which some
         # releases of skops do store, would be trusted as a whole.
         unfit = [name for name in named if "<" in name or name.startswith("torch.")]
+        if not self.include_memory:
+            self._refuse_images(value, named, path)
         if unfit:
             raise UnsupportedModelError(
                 f"{'.'.join(path) or type(value).__name__} holds {unfit[:4]}, which cannot be "
@@ -257,6 +289,17 @@ class Encoder:
         name = f"s{len(self.skops)}"
         self.skops[name] = data
         return {"$": "skops", "file": name, "class": type(value).__name__}
+
+    def _refuse_images(self, value: Any, named: list[str], path: tuple[str, ...]) -> None:
+        # skops stores all that an estimator holds; only this package's own leave candidates out.
+        keepers = [name for name in named if name.startswith("aift_sklearn.")]
+        if keepers or hasattr(value, "X_training"):
+            raise UnsupportedModelError(
+                f"{'.'.join(path) or type(value).__name__} keeps the candidates it was taught "
+                f"where include_memory=False does not reach ({keepers or ['X_training']}). Save "
+                "the AIFTClassifier inside it, such as best_estimator_, or build an AIFTClassifier "
+                "of this package around your estimator."
+            )
 
     def _attributes(self, values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Tree]:
         return {name: self.encode(value, (*path, name)) for name, value in values.items()}

@@ -10,8 +10,13 @@ import numpy as np
 
 __all__ = ["model_card"]
 
+_SUPPLY = (
+    " The candidates it was taught are not in this folder. It predicts without them; to teach it "
+    "more with replay, supply them: `load(FOLDER, memory=(X, y))`."
+)
 
-def model_card(estimator: Any, model: Mapping[str, Any]) -> str:
+
+def model_card(estimator: Any, model: Mapping[str, Any], *, include_memory: bool = True) -> str:
     """Describe a saved model in Markdown, with the front matter that model hubs read.
 
     Parameters
@@ -20,6 +25,8 @@ def model_card(estimator: Any, model: Mapping[str, Any]) -> str:
         What is saved.
     model : mapping
         Contents of ``model.json``: class, versions, written, files.
+    include_memory : bool, default=True
+        Whether the labelled candidates are stored with it.
 
     Returns
     -------
@@ -45,7 +52,8 @@ def model_card(estimator: Any, model: Mapping[str, Any]) -> str:
         "## Use",
         "```python\nfrom aift_sklearn import load\n\nmodel = load(FOLDER)\n```",
         "Loading runs no code from this folder. For a network of your own, supply an estimator "
-        "built as this one was: `load(FOLDER, estimator=...)`.",
+        "built as this one was: `load(FOLDER, estimator=...)`."
+        + ("" if include_memory or classes is None else _SUPPLY),
         "## What it was taught",
         *_taught(classifier, classes),
         "## How it was trained",

@@ -15,7 +15,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +36,8 @@ FORMAT, VERSION = "aift-sklearn model", 1
 _PACKAGES = ("aift-sklearn", "numpy", "scipy", "scikit-learn", "torch", "skorch", "skops")
 _OWN_FILES = re.compile(r"(arrays-[0-9a-f]{12}\.npz|weights-[0-9a-f]{12}\.safetensors|"
                         r"s\d+-[0-9a-f]{12}\.skops)")  # fmt: skip
+_TEMPORARY = re.compile(rf"\.({_OWN_FILES.pattern}|README\.md|model\.json)\.\d+\.tmp")
+_STALE = 3600.0
 
 
 def save(
@@ -55,8 +58,9 @@ def save(
         Made where it does not exist; a model that is there is replaced.
     include_memory : bool, default=True
         Whether the labelled candidates are stored, which replay needs. With False no image leaves
-        with the model; `load` takes them again, and compares them by a fingerprint. (What an
-        estimator itself keeps, as nearest neighbours do, is stored in any case.)
+        with the model; `load` takes them again, and compares them by a fingerprint. How many
+        labels each class and round had stays in the model and its card. (What an estimator itself
+        keeps, as nearest neighbours do, is stored in any case.)
     opener : callable, default=open
         What opens files for writing.
 
@@ -68,9 +72,10 @@ def save(
     Raises
     ------
     UnsupportedModelError
-        If a part cannot be stored as plain data; nothing was written.
+        If a part cannot be stored as plain data, or if candidates are to be left out where they
+        cannot; nothing was written.
     DataError
-        If the folder is a file.
+        If the folder is a file, or holds a ``README.md`` or ``model.json`` of something else.
     OSError
         If the disk is full or refuses; a model that was there before is intact.
 
@@ -94,7 +99,7 @@ def save(
         )
     encoder = Encoder(include_memory=include_memory)
     tree = encoder.encode(estimator)
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_foreign(folder)
     writer = _Writer(folder, opener)
     with writer:
         files = writer.add_parts(encoder)
@@ -109,8 +114,10 @@ def save(
             "model": tree,
         }
         model["sha256"] = _digest(model)
-        writer.write("README.md", model_card(estimator, model).encode())
-        writer.write("model.json", json.dumps(model, ensure_ascii=False, allow_nan=False).encode())
+        card = model_card(estimator, model, include_memory=include_memory)
+        text = json.dumps(model, ensure_ascii=False, allow_nan=False)
+        writer.write("model.json", text.encode("utf-8", "surrogatepass"))
+        writer.write("README.md", card.encode("utf-8", "replace"))
         writer.commit()
     return folder
 
@@ -121,7 +128,7 @@ def load(
     estimator: Any = None,
     memory: tuple[Any, Any] | None = None,
     query_strategy: Any = None,
-    trusted: Iterable[str] = (),
+    trusted: Iterable[str] | None = (),
 ) -> Any:
     """Load what `save` saved; it goes on exactly as if it had never been saved.
 
@@ -133,7 +140,7 @@ def load(
         Built as the saved one was, unfitted: supplies what could not be stored, such as a network
         of your own, whose weights are then loaded.
     memory : tuple of (X, y), optional
-        The labelled candidates, where they were left out.
+        The labelled candidates, where they were left out, in the order in which they were taught.
     query_strategy : callable, optional
         The strategy of a learner, where it could not be stored.
     trusted : iterable of str, optional
@@ -153,11 +160,10 @@ def load(
     UntrustedModelError
         If a scikit-learn part holds a type that is not trusted.
     ParameterError
-        If ``memory`` is not what the model was taught.
+        If ``memory`` is not what the model was taught, or not needed.
     """
     folder = Path(folder)
-    if memory is not None and (not isinstance(memory, (tuple, list)) or len(memory) != 2):
-        raise ParameterError(f"memory is {memory!r:.80}; expected the pair (X, y).")
+    memory = None if memory is None else _as_memory(memory)
     model = _read_model(folder)
     parts = {name: _read_part(folder / name, sha) for name, sha in model["files"].items()}
     arrays: dict[str, Any] = {}
@@ -183,10 +189,31 @@ def load(
         estimator=estimator,
         memory=memory,
         query_strategy=query_strategy,
-        trusted=tuple(trusted),
+        trusted=tuple(trusted or ()),
     )
     with _damaged(folder / "model.json"):
-        return decoder.decode(model["model"])
+        loaded = decoder.decode(model["model"])
+    if type(loaded).__name__ != model["class"]:
+        raise ModelFileError(
+            f"{folder / 'model.json'} is damaged: it holds a {type(loaded).__name__}, and says "
+            f"{model['class']!r}."
+        )
+    if memory is not None and not decoder.used_memory:
+        raise ParameterError(
+            f"memory was given, and {folder} has no use for it: the model was saved with what it "
+            "was taught, or was taught nothing. Call load without memory."
+        )
+    return loaded
+
+
+def _as_memory(memory: Any) -> tuple[Any, Any]:
+    if isinstance(memory, (tuple, list)) and len(memory) == 2:
+        X, y = (np.asarray(part) for part in memory)
+        if X.ndim and y.ndim == 1 and len(X) == len(y):
+            return X, y
+    raise ParameterError(
+        f"memory is {memory!r:.80}; expected the pair (X, y) of as many candidates as labels."
+    )
 
 
 class SaveMixin:
@@ -246,6 +273,7 @@ class _Writer:
     def __init__(self, folder: Path, opener: Callable[..., Any]) -> None:
         self.folder, self.opener = folder, opener
         self.pending: list[tuple[Path, Path]] = []
+        self.is_new = not folder.exists()
 
     def add_parts(self, encoder: Encoder) -> dict[str, str]:
         """Write arrays, weights and scikit-learn parts: {file name: SHA-256}."""
@@ -279,21 +307,67 @@ class _Writer:
             os.fsync(file.fileno())
 
     def commit(self) -> None:
-        """Put the files in place, model.json last, and remove those of the model before."""
-        for temporary, final in self.pending:
-            temporary.replace(final)
+        """Put the files in place, model.json after all parts, and remove the model before."""
+        placed: list[Path] = []
+        try:
+            for temporary, final in self.pending:
+                if final.name == "model.json":
+                    _sync(self.folder)
+                is_new = not final.exists()
+                temporary.replace(final)
+                placed += [final] if is_new else []
+                if final.name == "model.json":
+                    placed = []
+        except OSError:
+            for path in placed:
+                path.unlink(missing_ok=True)
+            raise
         _sync(self.folder)
-        named = {final.name for _, final in self.pending}
+        self._tidy({final.name for _, final in self.pending})
+
+    def _tidy(self, named: set[str]) -> None:
+        """Remove the parts of the model before, and what killed saves left."""
         for path in self.folder.iterdir():
             if _OWN_FILES.fullmatch(path.name) and path.name not in named:
-                path.unlink()
+                path.unlink(missing_ok=True)
+            elif _TEMPORARY.fullmatch(path.name):
+                # Another process may be saving right now.
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _STALE:
+                        path.unlink()
 
     def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DataError(
+                f"{self.folder} cannot be made: a part of that path is a file."
+            ) from error
         return self
 
     def __exit__(self, *exc: object) -> None:
         for temporary, _ in self.pending:
             temporary.unlink(missing_ok=True)
+        if self.is_new and exc[0] is not None:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to write over what `save` did not write."""
+    path = folder / "model.json"
+    if path.exists():
+        with path.open("rb") as file:
+            is_own = FORMAT.encode() in file.read(200)
+        if is_own:
+            return
+    else:
+        path = folder / "README.md"
+    if path.exists():
+        raise DataError(
+            f"{path} was not written by this package, and would be replaced. Save to another "
+            f"folder, such as {folder / 'model'}, or move the file away."
+        )
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:
@@ -349,23 +423,24 @@ def _read_model(folder: Path) -> dict[str, Any]:
         model = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ModelFileError(f"{folder} holds no model: there is no {path.name}.") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged or truncated: {error}") from error
     if not isinstance(model, dict) or model.get("format") != FORMAT:
         raise ModelFileError(f"{path} is no model of this package.")
     version = model.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
+        versions = model.get("versions")
+        writer = versions.get("aift-sklearn", "?") if isinstance(versions, dict) else "?"
         raise ModelFileError(
-            f"{path} has format {version!r}, and this package reads up to {VERSION}; it was "
-            f"written by aift-sklearn {model.get('versions', {}).get('aift-sklearn', '?')}: "
-            "pip install --upgrade aift-sklearn."
+            f"{path} has format {version!r}, and this package reads 1 to {VERSION}; it was "
+            f"written by aift-sklearn {writer}: pip install --upgrade aift-sklearn."
         )
     if model.pop("sha256", None) != _digest(model):
         raise ModelFileError(f"{path} is damaged: its contents are not those that were saved.")
     missing = [key for key in ("class", "files", "model") if key not in model]
-    names: Sequence[str] = [] if missing else list(model["files"])
-    if missing or not all(_OWN_FILES.fullmatch(name) for name in names):
-        raise ModelFileError(f"{path} is damaged: {missing or names} is not as expected.")
+    files = model.get("files")
+    if missing or not isinstance(files, dict) or not all(map(_OWN_FILES.fullmatch, files)):
+        raise ModelFileError(f"{path} is damaged: {missing or files!r} is not as expected.")
     return model
 
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -18,11 +19,15 @@ import scipy.sparse
 from conftest import make_blobs
 from hypothesis import given
 from hypothesis import strategies as st
+from modAL.models import ActiveLearner
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -232,7 +237,7 @@ TREES = st.recursive(
     lambda inside: st.one_of(
         st.lists(inside, max_size=3),
         st.lists(inside, max_size=3).map(tuple),
-        st.dictionaries(st.text(max_size=4), inside, max_size=3),
+        st.dictionaries(st.one_of(st.text(max_size=4), st.integers()), inside, max_size=3),
     ),
     max_leaves=12,
 )
@@ -362,6 +367,76 @@ def test_another_memory_is_refused(memory, tmp_path):
     assert_array_equal(listed.memory_.X, X[:12])
     with pytest.raises(ParameterError, match=r"expected the 12 of shape \(12, 3, 32, 32\)"):
         load(tmp_path, memory=memory)
+
+
+@pytest.mark.parametrize(
+    "X_of",
+    [
+        lambda X: X,
+        lambda X: X.astype(object),
+        lambda X: pd.DataFrame(X, columns=["age", "size"]).assign(sex=["f", "m"] * 2),
+    ],
+)
+def test_a_learner_around_any_estimator_leaves_its_candidates_out(X_of, tmp_path):
+    taught = X_of(np.arange(8.0).reshape(4, 2))
+    model = make_pipeline(FunctionTransformer(n_columns), DummyClassifier())
+    learner = AIFTLearner(model, X_training=taught, y_training=np.array([0, 0, 1, 1]))
+    learner.save(tmp_path, include_memory=False)
+    assert not list(tmp_path.glob("arrays-*"))
+    trusted = ["test_persistence.n_columns"]
+    assert load(tmp_path, trusted=trusted).X_training is None
+    again = load(tmp_path, memory=(taught, [0, 0, 1, 1]), trusted=trusted)
+    assert_array_equal(again.X_training, np.asarray(taught))
+    for y in ([0, 0, 1, 0], ["0", "0", "1", "1"]):
+        with pytest.raises(ParameterError, match="expected the 4 of shape"):
+            load(tmp_path, memory=(taught, y), trusted=trusted)
+
+
+def n_columns(X):
+    return np.full((len(X), 1), np.shape(X)[1])
+
+
+def test_a_learner_taught_after_its_classifier_takes_the_memory_of_both(tmp_path):
+    learner = AIFTLearner(AIFTClassifier(GaussianNB()).fit([[0.0], [1.0]], [0, 1]))
+    learner.save(tmp_path / "untaught", include_memory=False)
+    assert load(tmp_path / "untaught", memory=([[0.0], [1.0]], [0, 1])).X_training is None
+    learner.teach(np.array([[2.0]]), np.array([1]))
+    learner.save(tmp_path / "taught", include_memory=False)
+    again = load(tmp_path / "taught", memory=([[0.0], [1.0], [2.0]], [0, 1, 1]))
+    assert again.X_training is None
+    assert again.estimator.memory_.y.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("wrap", [OneVsRestClassifier, lambda model: GridSearchCV(model, {}, cv=2)])
+def test_candidates_are_never_left_in_where_they_should_be_left_out(wrap, tmp_path):
+    around = wrap(AIFTClassifier(GaussianNB())).fit([[0.0], [1.0]] * 4, ["a", "b"] * 4)
+    with pytest.raises(UnsupportedModelError, match=r"include_memory=False does not reach"):
+        save(around, tmp_path / "new", include_memory=False)
+    own = OwnClassifier(GaussianNB()).fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(UnsupportedModelError, match=r"include_memory=False does not reach"):
+        save(own, tmp_path / "new", include_memory=False)
+    other = ActiveLearner(GaussianNB(), X_training=np.eye(2), y_training=np.array([0, 1]))
+    with pytest.raises(UnsupportedModelError, match=r"X_training"):
+        save(other, tmp_path / "new", include_memory=False)
+    assert not (tmp_path / "new").exists()
+
+
+class OwnClassifier(AIFTClassifier):
+    """Somebody's own."""
+
+
+@pytest.mark.parametrize("memory", [(3, 4), ([[1.0]], [0, 1]), X[:12], (X[:12], Y[:12], 1)])
+def test_memory_that_is_no_pair_of_candidates_and_labels_is_refused(memory, tmp_path):
+    lite0().fit(X[:12], Y[:12]).save(tmp_path, include_memory=False)
+    with pytest.raises(ParameterError, match=r"expected the pair \(X, y\) of as many"):
+        load(tmp_path, memory=memory)
+
+
+@pytest.mark.parametrize("model", [AIFTClassifier(GaussianNB()), LogisticRegression()])
+def test_memory_that_is_not_needed_is_refused(model, tmp_path):
+    save(model.fit([[0.0], [1.0]], [0, 1]), tmp_path)
+    with pytest.raises(ParameterError, match=r"has no use for it"):
+        load(tmp_path, memory=([[0.0], [1.0]], [0, 1]))
 
 
 # --- what has to be supplied again ----------------------------------------------------------------
@@ -519,9 +594,15 @@ def attack_generator(model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(version=2), "format 2, and this package reads up to 1.*upgrade"),
+        (lambda m: m.update(version=2), "format 2, and this package reads 1 to 1.*upgrade"),
         (lambda m: m.update(format="other"), "no model of this package"),
+        (lambda m: m.update(version=0), "format 0"),
+        (lambda m: m.update(version=True), "format True"),
+        (lambda m: m.update(version=2, versions=[]), r"aift-sklearn \?"),
         (lambda m: m.pop("files"), "is damaged"),
+        (lambda m: m.update(files=["a"]), "is not as expected"),
+        (lambda m: m.update(files=None), "is not as expected"),
+        (lambda m: m.update({"class": "Other"}), "holds a AIFTClassifier, and says 'Other'"),
         (lambda m: m.update(model={"$": "what"}), "unknown entry"),
         (lambda m: m.update(model={"$": "array", "array": "a99"}), "damaged"),
         (lambda m: m.update(model={"$": "skops", "file": "s9", "class": "x"}), "damaged"),
@@ -608,6 +689,78 @@ def test_a_newer_model_replaces_the_older_and_nothing_else(saved):
     assert {"notes.txt", "arrays-mine.npz", "model.json", "README.md"} < names
     assert not list(folder.glob("weights-*"))
     assert repr(load(folder)) == "AIFTClassifier(estimator=LogisticRegression())"
+
+
+@pytest.mark.parametrize("name", ["README.md", "model.json"])
+def test_files_of_something_else_are_not_replaced(name, tmp_path):
+    (tmp_path / name).write_text('{"format": "mine"}')
+    with pytest.raises(DataError, match=f"{name} was not written by this package"):
+        save(LogisticRegression(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"format": "mine"}'
+    save(LogisticRegression(), tmp_path / "model")
+
+
+def test_a_path_through_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="a part of that path is a file"):
+        save(LogisticRegression(), tmp_path / "file" / "model")
+
+
+def test_a_save_that_fails_makes_no_folder(tmp_path):
+    with pytest.raises(OSError, match="No space"):
+        save(LogisticRegression(), tmp_path / "new", opener=FullDisk(3))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("which", ["weights-", "model.json", "README.md"])
+def test_a_file_that_cannot_be_put_in_place_leaves_a_whole_model(which, saved, monkeypatch):
+    folder, model = saved
+    files = {path.name for path in folder.iterdir()}
+    other = head().fit(X, np.roll(Y, 1))
+    replace = Path.replace
+
+    def refuse(path, target):
+        if target.name.startswith(which):
+            raise PermissionError(errno.EACCES, "in use", str(target))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError):
+        save(other, folder)
+    expected = model
+    if which == "README.md":
+        # The new model is in place by then; parts of the old one may lie beside it.
+        expected = other
+    else:
+        assert {path.name for path in folder.iterdir()} == files
+    assert_array_equal(load(folder).predict_proba(X), expected.predict_proba(X))
+
+
+def test_what_killed_saves_left_is_removed(saved):
+    folder, model = saved
+    old = folder / ".weights-0123456789ab.safetensors.1.tmp"
+    running = folder / ".model.json.2.tmp"
+    for path in (old, running, folder / ".notes.tmp"):
+        path.touch()
+    os.utime(old, (1, 1))
+    save(model, folder)
+    assert not old.exists()
+    assert running.exists()
+    assert (folder / ".notes.tmp").exists()
+
+
+def test_nesting_without_end_is_damage(saved):
+    (saved[0] / "model.json").write_text("[" * 100_000)
+    with pytest.raises(ModelFileError, match="damaged"):
+        load(saved[0])
+
+
+def test_odd_labels_are_kept(tmp_path):
+    model = AIFTClassifier(GaussianNB()).fit([[0.0], [1.0]], ["\ud800", "µ"])
+    assert load(model.save(tmp_path)).classes_.tolist() == model.classes_.tolist()
+    model.save(tmp_path, include_memory=False)
+    assert len(load(tmp_path, memory=([[0.0], [1.0]], ["\ud800", "µ"])).memory_.y) == 2
 
 
 # --- the card -------------------------------------------------------------------------------------

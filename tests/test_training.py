@@ -6,7 +6,7 @@ import scipy.special
 import sklearn
 import torch
 from conftest import make_blobs
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, clone
@@ -157,6 +157,7 @@ def test_too_few_images_are_all_trained_on(n):
     fraction=st.floats(0, 0.9),
     seed=st.integers(0, 99),
 )
+@example(sizes=[("a", 1), ("b", 1)] * 8 + [("c", 2)], fraction=0.9, seed=0)
 def test_groups_are_held_out_whole_and_in_proportion(sizes, fraction, seed):
     y = np.repeat([label for label, _ in sizes], [size for _, size in sizes])
     groups = np.repeat(np.arange(len(sizes)), [size for _, size in sizes])
