@@ -16,12 +16,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._checks import candidate_shape, check_images, check_int, check_number
+from ._resampling import oversampling, resampling
 from .errors import ParameterError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AffinePatches", "JitterPatches"]
+__all__ = ["AffinePatches", "JitterPatches", "cut_patches"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -184,28 +185,9 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         DataError, DataTypeError
             If the images have a wrong shape, dtype or range, or hold a NaN.
         """
-        import torch
-
         check_is_fitted(self, "views_")
         X = check_images(X)
-        height, width = self.patch_shape(X.shape[-2:])
-        n, m = len(X), len(self.views_)
-        matrices = torch.from_numpy(self._matrices(self.views_, X.shape[-2:]))
-        out = np.empty((n, m, X.shape[1], height, width), dtype=np.float32)
-        block = max(1, _BLOCK_BYTES // max(1, 4 * X.shape[1] * height * width))
-        with torch.inference_mode():
-            for start in range(0, n, block):
-                images = _as_tensor(X[start : start + block])
-                # The m-fold loop is outside: one grid serves all candidates as channels.
-                flat = images.reshape(1, -1, *images.shape[-2:])
-                for j in range(m):
-                    if j == 0 and (height, width) == X.shape[-2:]:
-                        patch = images
-                    else:
-                        patch = _warp(flat, matrices[j : j + 1], (height, width))
-                    shape = (len(images), X.shape[1], height, width)
-                    out[start : start + block, j] = patch.reshape(shape).numpy()
-        return out
+        return cut_patches(X, self._matrices(self.views_, X.shape), self.patch_shape(X.shape))
 
     def whole(self, X: Any) -> Array:
         """Patch 0 alone: the whole candidate at the patches' size.
@@ -297,21 +279,66 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         return matrices.astype(np.float32)
 
 
-def _as_tensor(X: NDArray[Any]) -> torch.Tensor:
+def cut_patches(X: Array, matrices: Floats, size: tuple[int, int]) -> Floats:
+    """Cut patches through affine matrices: bilinear, with reflected borders.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, C, H, W)
+        uint8 in [0, 255] or float in [0, 1].
+    matrices : ndarray of shape (m, 2, 3), float32
+        As of `AffinePatches`.
+    size : tuple of int
+        h and w; where they are smaller than the candidate, areas are averaged.
+
+    Returns
+    -------
+    ndarray of shape (n, m, C, h, w), float32 in [0, 1]
+        Patches.
+
+    Examples
+    --------
+    >>> whole = np.array([[[1, 0, 0], [0, 1, 0]]], dtype=np.float32)
+    >>> cut_patches(np.array([[[[0, 255], [51, 102]]]], dtype=np.uint8), whole, (2, 2)).ravel()
+    array([0. , 1. , 0.2, 0.4], dtype=float32)
+    """
+    out = np.empty((len(X), len(matrices), X.shape[1], *size), dtype=np.float32)
+    cut = resampling(matrices, X.shape[-2:], size)
+    step = max(1, _BLOCK_BYTES // max(1, 4 * X.shape[1] * math.prod(size)))
+    for start in range(0, len(X), step):
+        images = _as_floats(X[start : start + step])
+        here = out[start : start + step]
+        if cut is not None:
+            cut(images, here)
+        else:
+            _cut_large(images, matrices, here)
+    return out
+
+
+def _as_floats(X: Array) -> Floats:
+    floats: Floats = X.astype(np.float32)
+    return floats / np.float32(255) if X.dtype == np.uint8 else floats
+
+
+def _cut_large(images: Floats, matrices: Floats, out: Floats) -> None:
+    """Cut from candidates so large that weights for each pixel would fill the memory."""
     import torch
 
-    # Copied: X may be read-only, or run backwards through memory.
-    images = torch.from_numpy(np.array(X, order="C"))
-    return images.float().div_(255) if X.dtype == np.uint8 else images
+    # One grid serves all candidates as channels. Copied, as a view may run backwards.
+    flat = torch.from_numpy(np.array(images, order="C").reshape(1, -1, *images.shape[-2:]))
+    size = out.shape[-2], out.shape[-1]
+    with torch.inference_mode():
+        for j in range(len(matrices)):
+            patch = _warp(flat, torch.from_numpy(matrices[j : j + 1]), size)
+            out[:, j] = patch.reshape(out[:, j].shape).numpy()
 
 
 def _warp(images: torch.Tensor, matrices: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Sample images (k, C, H, W) through matrices (k, 2, 3) at ``size``, area-averaged."""
     import torch.nn.functional as F
 
-    height, width = images.shape[-2:]
     # Several samples per pixel, averaged: a shrunk image then holds areas, not skipped pixels.
-    over = (max(1, math.ceil(height / size[0])), max(1, math.ceil(width / size[1])))
+    over = oversampling((images.shape[-2], images.shape[-1]), size)
     fine = (size[0] * over[0], size[1] * over[1])
     grid = F.affine_grid(matrices, [len(images), 1, *fine], align_corners=False)
     warped = F.grid_sample(
