@@ -101,6 +101,19 @@ def _majority_size(n_patches: int, alpha: float) -> int:
     return max(1, math.floor(round(n_patches * float(alpha), 9) + 0.5))
 
 
+def n_kept(n_patches: int, alpha: float, diversity_weight: float) -> int:
+    """Patches that enter the score of `patch_consistency`, s of m.
+
+    Examples
+    --------
+    >>> n_kept(16, 0.25, 1.0), n_kept(4, 0.25, 1.0), n_kept(4, 0.25, 0.0)
+    (4, 2, 1)
+    """
+    size = _majority_size(n_patches, alpha)
+    # A single patch contradicts nothing.
+    return min(max(size, 2), n_patches) if diversity_weight > 0 else size
+
+
 def _decimals(P: ArrayLike) -> int:
     """Decimals of a mean that the precision of the probabilities supports."""
     dtype = np.asarray(P).dtype
@@ -329,9 +342,7 @@ def patch_consistency(
             raise ParameterError(f"{name}={weight!r}; expected a finite number ≥ 0.")
     if reduction not in ("sum", "mean"):
         raise ParameterError(f"reduction={reduction!r}; expected 'sum' or 'mean'.")
-    size = _majority_size(P.shape[-2], alpha)
-    if diversity_weight > 0:
-        size = min(max(size, 2), P.shape[-2])
+    size = n_kept(P.shape[-2], alpha, diversity_weight)
     kept = _keep_majority(P, size, decimals)
     n_pairs = max(size * (size - 1), 1)
     per_patch, per_pair = (1, 1) if reduction == "sum" else (size, n_pairs)

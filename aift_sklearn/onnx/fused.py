@@ -1,0 +1,404 @@
+"""The whole pass as one ONNX graph: candidates as bytes in, scores out.
+
+Around the network stand the patches, whose views are constants, and the score. Tensors, from input
+to output: ``candidates`` (n, C, H, W) → ``patches`` (n·m, C, h, w) → ``logits`` or
+``probabilities`` → ``patch_proba`` P (n, m, K) → ``proba`` (n, K) and ``score`` (n,).
+
+Letters as in the package: n candidates, m patches, s patches kept, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from .._resampling import oversampling
+
+__all__ = [
+    "OPSET",
+    "arranged",
+    "cutting",
+    "joined",
+    "probabilities",
+    "scoring",
+    "subgraph",
+    "view_grid",
+]
+
+OPSET = 20
+"""Version of ONNX's operators, as of the networks that torch exports."""
+
+Array = NDArray[Any]
+
+
+class Nodes:
+    """Nodes and constants of a graph that is written down node by node.
+
+    Parameters
+    ----------
+    prefix : str
+        Begins the names of what is inside, so that graphs can be joined.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: Any, dtype: Any) -> str:
+        """Add a constant and return its name."""
+        name = f"{self.prefix}/constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Add a vector of integers, such as a shape, and return its name."""
+        return self.constant(values, np.int64)
+
+    def add(self, operator: str, *inputs: str, named: str | None = None, **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
+        output = named or f"{self.prefix}/{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def first_dimension(self, x: str) -> str:
+        """Add what computes the length of a tensor's first axis, of shape (1,)."""
+        return self.add("Shape", x, start=0, end=1)
+
+    def to_model(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> onnx.ModelProto:
+        """Build the model: its inputs and outputs are (name, type, shape)."""
+        graph = helper.make_graph(
+            self.nodes,
+            self.prefix,
+            [helper.make_tensor_value_info(*one) for one in inputs],
+            [helper.make_tensor_value_info(*one) for one in outputs],
+            initializer=self.constants,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+
+
+def cutting(
+    matrices: NDArray[np.float32],
+    image_shape: tuple[int, int, int],
+    size: tuple[int, int],
+    dtype: Any,
+) -> onnx.ModelProto:
+    """Graph that cuts patches: candidates (n, C, H, W) → patches (n·m, C, h, w).
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (m, 2, 3), float32
+        As of `AffinePatches`.
+    image_shape : tuple of int
+        C, H, W.
+    size : tuple of int
+        h, w.
+    dtype : dtype
+        uint8 for candidates in [0, 255], or float32 for [0, 1].
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its second input ``grid`` has the m views for a default; some of them, which `view_grid`
+        makes, cut fewer patches.
+    """
+    channels, *(height, width) = image_shape
+    over = oversampling((height, width), size)
+    g = Nodes("cut")
+    x, n = "candidates", g.first_dimension("candidates")
+    if np.dtype(dtype) == np.uint8:
+        x = g.add("Div", _cast(g, x, TensorProto.FLOAT), g.constant(255, np.float32))
+    # Candidates as channels of one image, so that one grid serves them all.
+    x = g.add("Reshape", x, g.integers(1, -1, height, width))
+    x = g.add("GridSample", x, "grid", mode="linear", padding_mode="reflection", align_corners=0)
+    if over != (1, 1):
+        # No candidate at all is a batch of none for pooling, but not an image of no channel.
+        x = g.add("Transpose", x, perm=[1, 0, 2, 3])
+        x = g.add("AveragePool", x, kernel_shape=list(over), strides=list(over))
+    x = g.add("Clip", x, g.constant(0, np.float32), g.constant(1, np.float32))
+    shape = g.add("Concat", n, g.integers(channels, -1, *size), axis=0)
+    x = g.add("Transpose", g.add("Reshape", x, shape), perm=[0, 2, 1, 3, 4])
+    g.add("Reshape", x, g.integers(-1, channels, *size), named="patches")
+    grid = view_grid(matrices, (height, width), size)
+    g.constants.append(numpy_helper.from_array(grid, "grid"))
+    kind = TensorProto.UINT8 if np.dtype(dtype) == np.uint8 else TensorProto.FLOAT
+    return g.to_model(
+        [
+            ("candidates", kind, ["n", *image_shape]),
+            ("grid", TensorProto.FLOAT, [1, "rows", grid.shape[2], 2]),
+        ],
+        [("patches", TensorProto.FLOAT, ["k", channels, *size])],
+    )
+
+
+def view_grid(
+    matrices: NDArray[np.float32], image_shape: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Where the pixels of the patches lie in a candidate, of shape (1, m·h', w', 2).
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (m, 2, 3), float32
+        As of `AffinePatches`.
+    image_shape : tuple of int
+        H, W.
+    size : tuple of int
+        h, w; h' and w' are those times the samples per pixel.
+
+    Returns
+    -------
+    ndarray of float32
+        x before y, both in [−1, 1] from edge to edge, as GridSample takes them.
+
+    Examples
+    --------
+    >>> whole = np.array([[[1, 0, 0], [0, 1, 0]]], dtype=np.float32)
+    >>> view_grid(whole, (2, 2), (2, 2))[0, 0].tolist()
+    [[-0.5, -0.5], [0.5, -0.5]]
+    """
+    over = oversampling(image_shape, size)
+    down, across = (
+        (2 * np.arange(k * o) + 1) / (k * o) - 1 for k, o in zip(size, over, strict=True)
+    )
+    places = np.stack([*np.meshgrid(across, down), np.ones((len(down), len(across)))], axis=-1)
+    grid = np.einsum("yxk,mdk->myxd", places, matrices.astype(np.float64))
+    return grid.reshape(1, -1, len(across), 2).astype(np.float32)
+
+
+def probabilities(
+    n_outputs: int, n_patches: int, *, temperature: float, columns: Sequence[int], n_classes: int
+) -> onnx.ModelProto:
+    """Graph of the softmax: logits (n·m, K') → patch_proba (n, m, K).
+
+    Parameters
+    ----------
+    n_outputs : int
+        K', the classes that the network knows.
+    n_patches : int
+        m.
+    temperature : float
+        What logits are divided by.
+    columns : sequence of int
+        Position of each of the K' among the K classes; the others get 0.
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The graph.
+    """
+    g = Nodes("softmax")
+    x = _cast(g, "logits", TensorProto.DOUBLE)
+    x = g.add("Div", x, g.constant(temperature, np.float64))
+    x = _cast(g, g.add("Softmax", x, axis=1), TensorProto.FLOAT)
+    _spread(g, x, n_outputs, n_patches, columns, n_classes)
+    return g.to_model(
+        [("logits", TensorProto.FLOAT, ["k", n_outputs])],
+        [("patch_proba", TensorProto.FLOAT, ["n", "m", n_classes])],
+    )
+
+
+def arranged(
+    n_outputs: int, n_patches: int, *, columns: Sequence[int], n_classes: int
+) -> onnx.ModelProto:
+    """Graph that arranges a head's probabilities: probabilities (n·m, K') → patch_proba (n, m, K).
+
+    Parameters
+    ----------
+    n_outputs, n_patches, columns, n_classes
+        As of `probabilities`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The graph.
+    """
+    g = Nodes("arrange")
+    _spread(g, "probabilities", n_outputs, n_patches, columns, n_classes)
+    return g.to_model(
+        [("probabilities", TensorProto.FLOAT, ["k", n_outputs])],
+        [("patch_proba", TensorProto.FLOAT, ["n", "m", n_classes])],
+    )
+
+
+def _spread(
+    g: Nodes, x: str, n_outputs: int, n_patches: int, columns: Sequence[int], n_classes: int
+) -> None:
+    if list(columns) != list(range(n_classes)):
+        places = np.zeros((n_outputs, n_classes), dtype=np.float32)
+        places[np.arange(n_outputs), columns] = 1
+        x = g.add("MatMul", x, g.constant(places, np.float32))
+    g.add("Reshape", x, g.integers(-1, n_patches, n_classes), named="patch_proba")
+
+
+def scoring(
+    n_patches: int,
+    n_classes: int,
+    *,
+    n_kept: int,
+    entropy_weight: float,
+    diversity_weight: float,
+    reduction: str,
+    eps: float,
+) -> onnx.ModelProto:
+    """Graph of `patch_consistency`: patch_proba (n, m, K) → score (n,), proba (n, K).
+
+    Parameters
+    ----------
+    n_patches, n_classes : int
+        m and K.
+    n_kept : int
+        s, the patches that enter the score.
+    entropy_weight, diversity_weight, reduction, eps
+        As of `patch_consistency`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The graph; it computes in float64, and orders patches that tie as `select_majority` does.
+    """
+    g = Nodes("score")
+    P = _cast(g, "patch_proba", TensorProto.DOUBLE)
+    mean = g.add("ReduceMean", P, g.integers(1), keepdims=0)
+    _cast(g, mean, TensorProto.FLOAT, named="proba")
+    kept = P
+    if n_kept < n_patches:
+        kept = _majority(g, P, mean, n_kept, n_patches, n_classes)
+    logs = g.add("Log", g.add("Add", kept, g.constant(eps, np.float64)))
+    n_pairs = max(n_kept * (n_kept - 1), 1)
+    per_patch, per_pair = (1, 1) if reduction == "sum" else (n_kept, n_pairs)
+    score = g.add(
+        "Mul", g.add("ReduceSum", P, g.integers(1, 2), keepdims=0), g.constant(0, np.float64)
+    )
+    if entropy_weight > 0:
+        term = g.add("ReduceSum", g.add("Mul", kept, logs), g.integers(1, 2), keepdims=0)
+        term = g.add("Mul", term, g.constant(-entropy_weight / per_patch, np.float64))
+        score = g.add("Add", score, g.add("Max", term, g.constant(0, np.float64)))
+    if diversity_weight > 0:
+        # Measured from the first patch: identical patches then give exactly 0.
+        centred = [_centred(g, x) for x in (kept, logs)]
+        term = g.add("ReduceSum", g.add("Mul", *centred), g.integers(1, 2), keepdims=0)
+        weight = diversity_weight * 2 * n_kept / per_pair
+        term = g.add("Mul", term, g.constant(weight, np.float64))
+        score = g.add("Add", score, g.add("Max", term, g.constant(0, np.float64)))
+    g.add("Identity", score, named="score")
+    return g.to_model(
+        [("patch_proba", TensorProto.FLOAT, ["n", n_patches, n_classes])],
+        [
+            ("score", TensorProto.DOUBLE, ["n"]),
+            ("proba", TensorProto.FLOAT, ["n", n_classes]),
+        ],
+    )
+
+
+def _majority(g: Nodes, P: str, mean: str, n_kept: int, n_patches: int, n_classes: int) -> str:
+    """Keep the patches that agree most with the majority: (n, m, K) → (n, s, K)."""
+    # Among equals TopK keeps the order it finds. So patches are sorted by each class in turn, the
+    # first class last, and then by the majority's: certain patches, which tie at 1, are common.
+    for c in reversed(range(n_classes)):
+        of_class = g.add("Gather", P, g.constant(c, np.int64), axis=2)
+        P = _sorted(g, P, of_class, n_patches, n_classes, largest=0)
+    # Means of float32 probabilities are compared after 6 decimals, as `select_majority` does.
+    million = g.constant(1e6, np.float64)
+    leading = g.add("ArgMax", g.add("Round", g.add("Mul", mean, million)), axis=1, keepdims=1)
+    rows = g.add("Expand", g.add("Unsqueeze", leading, g.integers(2)), g.integers(1, n_patches, 1))
+    of_leading = g.add("Squeeze", g.add("GatherElements", P, rows, axis=2), g.integers(2))
+    return _sorted(g, P, of_leading, n_kept, n_classes, largest=1)
+
+
+def _sorted(g: Nodes, P: str, key: str, k: int, n_classes: int, *, largest: int) -> str:
+    """Take the first k patches by a key (n, m), the larger or the smaller first."""
+    first = f"{g.prefix}/order{len(g.nodes)}"
+    inputs, outputs = [key, g.integers(k)], [f"{first}/values", first]
+    g.nodes.append(helper.make_node("TopK", inputs, outputs, axis=1, largest=largest, sorted=1))
+    rows = g.add("Expand", g.add("Unsqueeze", first, g.integers(2)), g.integers(1, 1, n_classes))
+    return g.add("GatherElements", P, rows, axis=1)
+
+
+def _centred(g: Nodes, x: str) -> str:
+    first = g.add("Slice", x, g.integers(0), g.integers(1), g.integers(1))
+    x = g.add("Sub", x, first)
+    return g.add("Sub", x, g.add("ReduceMean", x, g.integers(1), keepdims=1))
+
+
+def _cast(g: Nodes, x: str, kind: int, named: str | None = None) -> str:
+    output = named or f"{g.prefix}/{len(g.nodes)}"
+    g.nodes.append(helper.make_node("Cast", [x], [output], to=kind))
+    return output
+
+
+def joined(*models: onnx.ModelProto) -> onnx.ModelProto:
+    """Join graphs: what one puts out under the name of another's input goes there.
+
+    Parameters
+    ----------
+    *models : onnx.ModelProto
+        In the order in which they are computed. Every output of each is an output of the whole.
+
+    Returns
+    -------
+    onnx.ModelProto
+        With the inputs that none of them puts out.
+    """
+    made: set[str] = set()
+    graph = onnx.GraphProto(name="aift")
+    domains: dict[str, int] = {}
+    for model in models:
+        part = model.graph
+        graph.node.extend(part.node)
+        graph.initializer.extend(part.initializer)
+        graph.input.extend(one for one in part.input if one.name not in made)
+        graph.output.extend(part.output)
+        made |= {one.name for one in part.output}
+        for opset in model.opset_import:
+            domains[opset.domain] = max(opset.version, domains.get(opset.domain, 0))
+    opsets = [helper.make_opsetid(name, version) for name, version in sorted(domains.items())]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def subgraph(model: onnx.ModelProto, start: str, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Take the part of a graph between a tensor inside it and some of its tensors.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The graph; ``start`` and ``outputs`` are among its inputs and outputs.
+    start : str
+        What becomes the input.
+    outputs : sequence of str
+        What is wanted.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its constants are those of ``model``, not copied where that can be avoided.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    needed: set[str] = set()
+    open_names = list(outputs)
+    while open_names:
+        name = open_names.pop()
+        if name == start or name in needed or not name:
+            continue
+        needed.add(name)
+        if name in makers:
+            open_names.extend(makers[name].input)
+    known = {one.name: one for one in [*model.graph.input, *model.graph.output]}
+    graph = onnx.GraphProto(name=model.graph.name)
+    graph.node.extend(
+        node for node in model.graph.node if any(name in needed for name in node.output)
+    )
+    graph.initializer.extend(constants[name] for name in constants if name in needed)
+    graph.input.extend([known[start]])
+    graph.input.extend(one for one in model.graph.input if one.name in needed and one.name != start)
+    graph.output.extend(known[name] for name in outputs)
+    return helper.make_model(
+        graph, opset_imports=list(model.opset_import), ir_version=model.ir_version
+    )
