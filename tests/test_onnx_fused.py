@@ -106,9 +106,7 @@ def test_graphs_are_joined_and_taken_apart_again():
     logits = rng.normal(size=(12, 3)).astype(np.float32)
     parts = [
         probabilities(3, 4, temperature=1.0, columns=range(3), n_classes=3),
-        scoring(
-            4, 3, n_kept=2, entropy_weight=1, diversity_weight=1, reduction="sum", eps=2**-52
-        ),
+        scoring(4, 3, n_kept=2, entropy_weight=1, diversity_weight=1, reduction="sum", eps=2**-52),
     ]
     whole = joined(*parts)
     out = run(whole, logits=logits)
