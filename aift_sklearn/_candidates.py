@@ -29,6 +29,7 @@ __all__ = [
     "join",
     "pick_rows",
     "seeded",
+    "softmax",
     "whole",
     "with_columns",
 ]
@@ -159,6 +160,19 @@ def with_columns(proba: Array, present: Array, classes: Array) -> Array:
     full = np.zeros((len(proba), len(classes)), dtype=np.float32)
     full[:, np.searchsorted(classes, present)] = proba
     return full
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Probabilities (k, K) of logits (k, K).
+
+    Examples
+    --------
+    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    proba: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return proba
 
 
 def whole(X: Array, patches: Any) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-__all__ = ["Resampling", "oversampling", "resampling"]
+__all__ = ["Resampling", "as_floats", "oversampling", "resampling"]
 
 Floats = NDArray[np.float32]
 
@@ -24,6 +24,18 @@ Floats = NDArray[np.float32]
 _TILE_BYTES = 2**22
 # Above this the weights are not kept; the caller then cuts in another way.
 _MOST_BYTES = 2**29
+
+
+def as_floats(images: NDArray[Any]) -> Floats:
+    """Convert uint8 in [0, 255], or float in [0, 1], to float32 in [0, 1].
+
+    Examples
+    --------
+    >>> as_floats(np.array([0, 255], dtype=np.uint8))
+    array([0., 1.], dtype=float32)
+    """
+    floats: Floats = images.astype(np.float32, copy=False)
+    return floats / np.float32(255) if images.dtype == np.uint8 else floats
 
 
 def oversampling(image_shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

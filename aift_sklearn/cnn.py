@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from ._callbacks import SCHEDULES
+from ._candidates import softmax
 from ._checks import (
     check_groups,
     check_int,
@@ -424,7 +425,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_fitted("predict_proba")
         logits = self._infer(self.module_, self._check_X(X)).astype(np.float64)
-        return _softmax(logits / self.temperature_)
+        return softmax(logits / self.temperature_)
 
     def predict(self, X: Any) -> Array:
         """Predict the class of each image.
@@ -486,7 +487,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         if backbone.head is None:
             raise ParameterError(f"backbone={self.backbone!r} has no pre-training head.")
         network = torch.nn.Sequential(backbone, backbone.head)
-        return _softmax(self._infer(network, X).astype(np.float64))
+        return softmax(self._infer(network, X).astype(np.float64))
 
     def _check_fitted(self, method: str) -> None:
         if not hasattr(self, "module_"):
@@ -503,9 +504,3 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = not isinstance(self.backbone, str)
         tags.input_tags.three_d_array = False
         return tags
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    proba: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-    return proba

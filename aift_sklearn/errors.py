@@ -18,6 +18,7 @@ __all__ = [
     "ModelFileError",
     "ModelNotFittedError",
     "NonFiniteLossError",
+    "OutOfMemoryError",
     "ParameterError",
     "ProviderWarning",
     "TrainingInterrupted",
@@ -40,6 +41,10 @@ class DataTypeError(AIFTError, TypeError):
 
 class ExportError(AIFTError, RuntimeError):
     """A network cannot be turned into an ONNX graph, or does not fit the graph that there is."""
+
+
+class OutOfMemoryError(AIFTError, MemoryError):
+    """Not even a single patch fits the memory that is left."""
 
 
 class LabelError(AIFTError, ValueError):

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._checks import candidate_shape, check_images, check_int, check_number
-from ._resampling import oversampling, resampling
+from ._resampling import as_floats, oversampling, resampling
 from .errors import ParameterError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "views_")
         X = check_images(X)
-        return cut_patches(X, self._matrices(self.views_, X.shape), self.patch_shape(X.shape))
+        return cut_patches(X, self.matrices_of(X.shape), self.patch_shape(X.shape))
 
     def whole(self, X: Any) -> Array:
         """Patch 0 alone: the whole candidate at the patches' size.
@@ -244,6 +244,22 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         if len(size) != 2:
             raise ParameterError(f"size={self.size!r}; expected one number, or height and width.")
         return check_int("size", size[0], minimum=1), check_int("size", size[1], minimum=1)
+
+    def matrices_of(self, image_shape: tuple[int, ...]) -> Floats:
+        """Affine matrices of the fitted views, for images of ``image_shape``.
+
+        Parameters
+        ----------
+        image_shape : tuple of int
+            Ends with height and width in pixels.
+
+        Returns
+        -------
+        ndarray of shape (m, 2, 3), float32
+            As ``matrices_``, which is of the shape seen in `fit`.
+        """
+        check_is_fitted(self, "views_")
+        return self._matrices(self.views_, image_shape)
 
     def _views(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map points of the unit cube (k, 5) to views (k, 5)."""
@@ -306,18 +322,13 @@ def cut_patches(X: Array, matrices: Floats, size: tuple[int, int]) -> Floats:
     cut = resampling(matrices, X.shape[-2:], size)
     step = max(1, _BLOCK_BYTES // max(1, 4 * X.shape[1] * math.prod(size)))
     for start in range(0, len(X), step):
-        images = _as_floats(X[start : start + step])
+        images = as_floats(X[start : start + step])
         here = out[start : start + step]
         if cut is not None:
             cut(images, here)
         else:
             _cut_large(images, matrices, here)
     return out
-
-
-def _as_floats(X: Array) -> Floats:
-    floats: Floats = X.astype(np.float32)
-    return floats / np.float32(255) if X.dtype == np.uint8 else floats
 
 
 def _cut_large(images: Floats, matrices: Floats, out: Floats) -> None:

@@ -9,8 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from aift_sklearn import AffinePatches, patch_consistency
 from aift_sklearn.scores import n_kept
 
-onnx = pytest.importorskip("onnx", reason="the extra cpu is not installed")
+pytest.importorskip("onnx", reason="the extra cpu is not installed")
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
+
+import onnx
 
 from aift_sklearn.onnx.fused import (
     arranged,

@@ -1,7 +1,12 @@
-"""The pool pass in ONNX Runtime: graphs of fine-tuned networks, and the sessions that run them.
+"""The pool pass in ONNX Runtime: fast, streaming, and served without torch.
 
-Needs the extra ``cpu`` or ``gpu``.
+Needs the extra ``cpu`` or ``gpu``. Names resolve on first use: only an export needs torch.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 from ..errors import MissingDependencyError
 
@@ -13,9 +18,24 @@ except ImportError as error:
         error.name or "a package", extra="cpu", purpose="aift_sklearn.onnx"
     ) from error
 
-from .graph import NetworkGraph
-from .runtime import choose_providers, count_threads, open_session
+_HOME = {
+    "NetworkGraph": "graph",
+    "OnnxScorer": "scorer",
+    "choose_providers": "runtime",
+    "count_threads": "runtime",
+    "open_session": "runtime",
+}
 
-__all__ = ["NetworkGraph", "choose_providers", "count_threads", "open_session"]
+__all__ = [*_HOME]  # noqa: PLE0604
 
 del _onnx, _onnxruntime
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -168,7 +168,8 @@ def view_grid(
     )
     places = np.stack([*np.meshgrid(across, down), np.ones((len(down), len(across)))], axis=-1)
     grid = np.einsum("yxk,mdk->myxd", places, matrices.astype(np.float64))
-    return grid.reshape(1, -1, len(across), 2).astype(np.float32)
+    flat: NDArray[np.float32] = grid.reshape(1, -1, len(across), 2).astype(np.float32)
+    return flat
 
 
 def probabilities(

@@ -30,11 +30,26 @@ from ..errors import ExportError
 
 __all__ = ["NetworkGraph"]
 
-_INPUT, _OUTPUT = "patches", "logits"
+_INPUT = "patches"
+
+
+class _WithEmbeddings(nn.Module):
+    """Puts out what the head is given, too."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.backbone, self.head = network.backbone, network.head
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embeddings = self.backbone(x)
+        return self.head(embeddings), embeddings
 
 
 class NetworkGraph:
-    """ONNX graph of a network: patches (k, C, h, w), float32 in [0, 1] → logits (k, K).
+    """ONNX graph of a network: patches (k, C, h, w), float32 in [0, 1] → what it puts out.
+
+    Outputs are ``logits`` (k, K) and, of a network with a backbone and a head, ``embeddings``
+    (k, E); of a backbone alone ``embeddings``.
 
     Parameters
     ----------
@@ -211,6 +226,11 @@ def _numbers(network: nn.Module) -> dict[str, NDArray[np.floating[Any]]]:
 def _export(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
+    outputs = ["logits"]
+    if hasattr(network, "backbone") and hasattr(network, "head"):
+        network, outputs = _WithEmbeddings(network).eval(), ["logits", "embeddings"]
+    elif isinstance(network, Backbone):
+        outputs = ["embeddings"]
     try:
         with warnings.catch_warnings():
             # The exporter warns of itself, and of packages that are not installed.
@@ -224,7 +244,7 @@ def _export(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
                 verbose=False,
                 dynamic_shapes=({0: torch.export.Dim("k")},),
                 input_names=[_INPUT],
-                output_names=[_OUTPUT],
+                output_names=outputs,
             )
     except Exception as error:  # the exporter raises a type of its own for every stage
         raise ExportError(f"the network cannot be exported to ONNX: {error}") from error

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..progress import ProgressBar
 
-__all__ = ["Shards", "as_parts", "scan"]
+__all__ = ["Part", "Results", "Shards", "Work", "as_parts", "scan"]
 
 Array = NDArray[Any]
 Results = Mapping[str, Array]

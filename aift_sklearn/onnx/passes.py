@@ -1,0 +1,290 @@
+"""One pass of candidates through a network: their patches cut, and predicted.
+
+On the CPU every core runs a session's graph on its own few patches, which it cut itself: small
+batches stay in the core's cache, and no core waits for another. On a GPU the graph cuts patches
+too, so that a candidate crosses the bus once, as bytes.
+
+Letters: n candidates, m patches of each, k patches of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from .._resampling import Resampling, as_floats, resampling
+from ..errors import OutOfMemoryError, ParameterError
+from .fused import cutting, joined, subgraph, view_grid
+from .runtime import choose_providers, count_threads, open_session
+
+__all__ = ["PatchPass", "default_batch_size", "to_float16"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+_GPUS = tuple(
+    f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "ROCM", "MIGraphX", "Dml")
+)
+_PRECISIONS = ("auto", "float32", "float16")
+
+
+def default_batch_size(size: tuple[int, int], *, on_gpu: bool) -> int:
+    """Patches of one batch where none is asked for.
+
+    Examples
+    --------
+    >>> default_batch_size((64, 64), on_gpu=False), default_batch_size((224, 224), on_gpu=False)
+    (16, 2)
+    """
+    # A core's cache holds the activations of so many pixels; a GPU is busy with so many.
+    pixels, most = (2**24, 4096) if on_gpu else (2**16, 32)
+    return int(np.clip(pixels // (size[0] * size[1]), 2, most))
+
+
+def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert a network to half precision; what goes in and comes out stays float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    converted: onnx.ModelProto = convert_float_to_float16(
+        model, keep_io_types=True, disable_shape_infer=True
+    )
+    return converted
+
+
+class PatchPass:
+    """Candidates → outputs of a network for each of their patches.
+
+    Parameters
+    ----------
+    network : onnx.ModelProto
+        patches (k, C, h, w) → outputs (k, …), as of `NetworkGraph`.
+    image_shape : tuple of int
+        C, H, W of the candidates.
+    size : tuple of int
+        h, w of the patches.
+    matrices : ndarray of shape (m, 2, 3), float32, or None
+        The views; None where candidates are patches that were cut already, (n, m, C, h, w).
+    providers : "auto", str or sequence of str
+        As of `choose_providers`.
+    precision : {"auto", "float32", "float16"}
+        Of the network. "auto" is half on a GPU.
+    batch_size : "auto" or int
+        Patches of one batch. Where they do not fit the memory, it is halved.
+    n_threads : int, optional
+        Cores; by default those of the process.
+    open_session : callable
+        What opens sessions.
+
+    Attributes
+    ----------
+    n_workers : int
+        How many threads may call it at once with profit.
+    provider : str
+        Where it runs.
+    """
+
+    def __init__(
+        self,
+        network: onnx.ModelProto,
+        *,
+        image_shape: tuple[int, int, int],
+        size: tuple[int, int],
+        matrices: Floats | None,
+        providers: str | Sequence[str] = "auto",
+        precision: str = "auto",
+        batch_size: str | int = "auto",
+        n_threads: int | None = None,
+        open_session: Callable[..., Any] = open_session,
+    ) -> None:
+        if precision not in _PRECISIONS:
+            raise ParameterError(f"precision={precision!r}; expected one of {_PRECISIONS}.")
+        self.image_shape, self.size, self.matrices = image_shape, size, matrices
+        self.precision, cores = precision, n_threads or count_threads()
+        providers = choose_providers(providers)
+        if providers[0] in _GPUS:
+            # One that does not load is warned of, once, and the work is arranged for another.
+            probe = open_session(network.SerializeToString(), providers=providers)
+            providers = list(probe.get_providers())
+        self.on_gpu = providers[0] in _GPUS
+        # On a GPU one worker uploads while the other's batch is computed.
+        self.n_workers = 2 if self.on_gpu else cores
+        if batch_size == "auto":
+            batch_size = default_batch_size(size, on_gpu=self.on_gpu)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError(f"batch_size={batch_size!r}; expected 'auto' or a number ≥ 1.")
+        self.batch_size = batch_size
+        self.cut: Resampling | None = None
+        if matrices is not None and not self.on_gpu:
+            self.cut = resampling(matrices, image_shape[1:], size)
+        self._open = functools.partial(
+            open_session, providers=providers, n_threads=cores if self.on_gpu else 1
+        )
+        self._buffers = threading.local()
+        self._subsets: dict[tuple[int, ...], Resampling] = {}
+        self.load(network)
+
+    def fits(
+        self, image_shape: tuple[int, int, int], size: tuple[int, int], matrices: Floats | None
+    ) -> bool:
+        """Whether it cuts these patches of candidates of this shape."""
+        return (self.image_shape, self.size) == (image_shape, size) and (
+            np.array_equal(self.matrices, matrices)
+            if matrices is not None and self.matrices is not None
+            else matrices is self.matrices
+        )
+
+    @property
+    def provider(self) -> str:
+        """Where it runs, as ONNX Runtime names it."""
+        return str(self._session(np.dtype(np.uint8)).get_providers()[0])
+
+    def load(self, network: onnx.ModelProto) -> None:
+        """Take the network, or its newer weights."""
+        self._network = to_float16(network) if self._is_half else network
+        self._sessions: dict[str, Any] = {}
+        self._opening = threading.Lock()
+
+    @property
+    def _is_half(self) -> bool:
+        return self.precision == "float16" or (self.precision == "auto" and self.on_gpu)
+
+    def __call__(
+        self, candidates: Array, output: str, views: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Predict patches.
+
+        Parameters
+        ----------
+        candidates : ndarray of shape (n, C, H, W), or (n, m, C, h, w)
+            uint8 in [0, 255] or float32 in [0, 1].
+        output : str
+            Which output of the network.
+        views : sequence of int, optional
+            Which patches; by default all.
+
+        Returns
+        -------
+        ndarray of shape (n, m', …), float32
+            Outputs of the m' patches of each candidate.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If a single patch does not fit the memory.
+        """
+        if self.matrices is None:
+            cut = candidates if views is None else candidates[:, list(views)]
+            return self._in_batches(as_floats(cut), output)
+        views = range(len(self.matrices)) if views is None else views
+        if self.cut is None:
+            return self._in_graph(candidates, output, list(views))
+        return self._on_host(candidates, output, tuple(views))
+
+    def _on_host(
+        self, candidates: Array, output: str, views: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        cut = self._subset(views)
+        step = max(1, self.batch_size // len(views))
+        parts = []
+        for start in range(0, len(candidates), step):
+            images = as_floats(candidates[start : start + step])
+            patches = self._buffer((len(images), len(views), images.shape[1], *self.size))
+            parts.append(self._in_batches(cut(images, patches), output))
+        return np.concatenate(parts)
+
+    def _in_batches(self, patches: Floats, output: str) -> NDArray[np.float32]:
+        flat = patches.reshape(-1, *patches.shape[2:])
+        parts, start = [], 0
+        while start < len(flat):
+            batch = flat[start : start + self.batch_size]
+            found = self._attempt({"patches": batch}, output, np.dtype(np.float32), len(batch))
+            if found is not None:
+                parts.append(found)
+                start += len(batch)
+        outputs = np.concatenate(parts)
+        return outputs.reshape(*patches.shape[:2], *outputs.shape[1:])
+
+    def _in_graph(self, candidates: Array, output: str, views: list[int]) -> NDArray[np.float32]:
+        assert self.matrices is not None
+        grid = view_grid(self.matrices[views], self.image_shape[1:], self.size)
+        parts, start = [], 0
+        while start < len(candidates):
+            step = max(1, self.batch_size // len(views))
+            batch = np.ascontiguousarray(candidates[start : start + step])
+            inputs = {"candidates": batch, "grid": grid}
+            found = self._attempt(inputs, output, batch.dtype, len(batch) * len(views))
+            if found is not None:
+                parts.append(found)
+                start += len(batch)
+        outputs = np.concatenate(parts)
+        return outputs.reshape(len(candidates), len(views), *outputs.shape[1:])
+
+    def _attempt(
+        self, inputs: dict[str, Array], output: str, dtype: np.dtype[Any], k: int
+    ) -> NDArray[np.float32] | None:
+        """Run a batch of k patches; None, and smaller batches from now on, where it did not fit."""
+        try:
+            found: NDArray[np.float32] = self._session(dtype).run([output], inputs)[0]
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            smaller = min(self.batch_size, k) // 2
+            fewest = 1 if "patches" in inputs else k // len(inputs["candidates"])
+            if k <= fewest:
+                raise OutOfMemoryError(
+                    f"{k} patches of {self.size[0]} x {self.size[1]} pixels do not fit the memory "
+                    f"that is left ({error}). Free some, or pass smaller patches: "
+                    "AffinePatches(size=...)."
+                ) from error
+            self.batch_size = max(1, smaller)
+            return None
+        return found
+
+    def _session(self, dtype: np.dtype[Any]) -> Any:
+        """Session for candidates of a type; on the host's patches there is one for all."""
+        in_graph = self.matrices is not None and self.cut is None
+        key = dtype.name if in_graph else "patches"
+        with self._opening:
+            if key not in self._sessions:
+                model = self._network
+                if in_graph:
+                    assert self.matrices is not None
+                    outputs = [one.name for one in model.graph.output]
+                    cut = cutting(self.matrices, self.image_shape, self.size, dtype)
+                    model = subgraph(joined(cut, model), "candidates", outputs)
+                self._sessions[key] = self._open(model.SerializeToString())
+        return self._sessions[key]
+
+    def _subset(self, views: tuple[int, ...]) -> Resampling:
+        assert self.cut is not None
+        if views == tuple(range(len(self.cut))):
+            return self.cut
+        if views not in self._subsets:
+            self._subsets[views] = self.cut.subset(views)
+        return self._subsets[views]
+
+    def _buffer(self, shape: tuple[int, ...]) -> Floats:
+        """Memory of this thread, so that patches do not ask for fresh pages each time."""
+        n = int(np.prod(shape))
+        known = getattr(self._buffers, "floats", None)
+        if known is None or len(known) < n:
+            known = self._buffers.floats = np.empty(n, dtype=np.float32)
+        floats: Floats = known[:n].reshape(shape)
+        return floats
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    words = (
+        "out of memory",
+        "failed to allocate",
+        "bad_alloc",
+        "bad allocation",
+        "unable to alloc",
+    )
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

@@ -1,0 +1,386 @@
+"""OnnxScorer: pools of any size to scores, and to the b candidates that are worth asking for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._candidates import check_not_empty
+from .._checks import check_images, image_shape
+from ..errors import DataError
+from ..progress import ProgressBar
+from ..scores import patch_consistency
+from ..selection import check_n_instances
+from .model import EstimatorModel, ScoringModel
+from .passes import PatchPass
+from .racing import Race, race
+from .stream import Part, Results, Shards, Work, as_parts, scan
+
+__all__ = ["OnnxScorer"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+# Patches, and bytes of candidates, of one part of a pool.
+_PART_PATCHES = 1024
+_PART_BYTES = 2**23
+# Patches of one shard of a run that is kept in a folder.
+_SHARD_PATCHES = 2**18
+
+
+class OnnxScorer:
+    """Score pools with ONNX Runtime: patches, network and scores at the hardware's speed.
+
+    Parameters
+    ----------
+    estimator : AIFTClassifier
+        Fitted, with a `CNNClassifier` or a pipeline that begins with `CNNFeatures`. After it was
+        trained on, `refresh` takes its new weights.
+    providers : "auto", str or sequence of str, default="auto"
+        ONNX Runtime's execution providers; "auto" is CUDA where it loads, else the CPU.
+    precision : {"auto", "float32", "float16"}, default="auto"
+        Of the network; "auto" is half on a GPU and single on a CPU. Probabilities and scores are
+        never computed in half precision.
+    batch_size : "auto" or int, default="auto"
+        Patches of one batch; halved where they do not fit the memory.
+    n_threads : int, optional
+        Cores; by default those that affinity and quota leave the process.
+    verbose : int, default=0
+        1 shows a progress bar with the time that is left.
+    **consistency
+        Parameters of `patch_consistency`: alpha, entropy_weight, diversity_weight, reduction, eps.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        Columns of the probabilities.
+    provider : str
+        Where it runs; known after the first pass.
+    consistency : dict
+        Parameters of the score.
+
+    Raises
+    ------
+    ExportError
+        If the estimator is none that can be exported.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
+    >>> X = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    >>> cnn = CNNClassifier(torch.nn.Conv2d(3, 8, 5), pretrained=False, max_epochs=1)
+    >>> clf = AIFTClassifier(cnn, patches=AffinePatches(4), random_state=0)
+    >>> scorer = OnnxScorer(clf.fit(X[:8], ["a", "b"] * 4))
+    >>> scores, proba = scorer.score(X)
+    >>> scores.shape, proba.shape
+    ((40,), (40, 2))
+    >>> indices, _ = scorer.top(X, 5)
+    >>> indices.shape
+    (5,)
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        providers: str | Sequence[str] = "auto",
+        precision: str = "auto",
+        batch_size: str | int = "auto",
+        n_threads: int | None = None,
+        verbose: int = 0,
+        **consistency: Any,
+    ) -> None:
+        patch_consistency(np.full((1, 1, 2), 0.5), **consistency)
+        self.model: Any = estimator
+        if not isinstance(estimator, ScoringModel):
+            self.model = EstimatorModel.of(estimator)
+        self.verbose, self.consistency = verbose, consistency
+        self._options: dict[str, Any] = {
+            "providers": providers,
+            "precision": precision,
+            "batch_size": batch_size,
+            "n_threads": n_threads,
+        }
+        self._pass: PatchPass | None = None
+
+    @property
+    def classes_(self) -> Array:
+        """Classes, in the order of the probabilities' columns."""
+        return np.asarray(self.model.classes)
+
+    @property
+    def provider(self) -> str:
+        """Where it runs, as ONNX Runtime names it; known once a pool was scored."""
+        return "not known before the first pass" if self._pass is None else self._pass.provider
+
+    def score(
+        self, pool: Any, folder: str | os.PathLike[str] | None = None
+    ) -> tuple[Floats, NDArray[np.float32]]:
+        """Score every candidate.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, C, H, W), or (n, m, C, h, w)
+            Candidates, or patches that were cut already: an array, a memory map, Zarr, HDF5,
+            anything with a shape that slices. It is read part by part, ahead of the computation.
+        folder : path-like, optional
+            Keeps what is finished, in shards: a run that is interrupted goes on from there.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            Higher: label it sooner.
+        proba : ndarray of shape (n, K), float32
+            Mean over the patches.
+
+        Raises
+        ------
+        DataError, DataTypeError
+            If the pool does not fit the model, or the folder holds scores of something else.
+        OutOfMemoryError
+            If a single patch does not fit the memory.
+        """
+        shape = self._check_pool(pool)
+        n, m = shape[0], self._n_patches(shape)
+        out: dict[str, Array] = {
+            "score": np.empty(n, dtype=np.float64),
+            "proba": np.empty((n, len(self.classes_)), dtype=np.float32),
+        }
+
+        def work(candidates: Array) -> dict[str, Array]:
+            P = self._patch_proba(check_images(candidates, ndim=len(shape)))
+            proba = P.mean(axis=1, dtype=np.float64).astype(np.float32)
+            return {"score": patch_consistency(P, **self.consistency), "proba": proba}
+
+        if folder is None:
+            self._scan(pool, shape, work, out)
+        else:
+            size = max(1, _SHARD_PATCHES // m)
+            shards = Shards(folder, self._identity(pool, shape), n=n, size=size)
+            self._scan(pool, shape, work, out, shards=shards)
+        return out["score"], out["proba"]
+
+    def patch_proba(self, pool: Any) -> NDArray[np.float32]:
+        """Probabilities of every patch: P.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, C, H, W), or (n, m, C, h, w)
+            As of `score`.
+
+        Returns
+        -------
+        ndarray of shape (n, m, K), float32
+            Patch probabilities.
+        """
+        shape = self._check_pool(pool)
+        n_classes = len(self.classes_)
+        P = np.empty((shape[0], self._n_patches(shape), n_classes), dtype=np.float32)
+
+        def work(candidates: Array) -> dict[str, Array]:
+            return {"P": self._patch_proba(check_images(candidates, ndim=len(shape)))}
+
+        self._scan(pool, shape, work, {"P": P})
+        return P
+
+    def embed(self, pool: Any) -> NDArray[np.float32]:
+        """Embeddings of whole candidates (patch 0).
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, C, H, W), or (n, m, C, h, w)
+            As of `score`.
+
+        Returns
+        -------
+        ndarray of shape (n, E), float32
+            What the head is given.
+        """
+        shape = self._check_pool(pool)
+        first = self._embed(np.asarray(pool[0:1]), shape)
+        out = np.empty((shape[0], first.shape[1]), dtype=np.float32)
+
+        def work(candidates: Array) -> dict[str, Array]:
+            return {"embeddings": self._embed(candidates, shape)}
+
+        self._scan(pool, shape, work, {"embeddings": out}, n_views=1)
+        return out
+
+    def _embed(self, candidates: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        images = check_images(candidates, ndim=len(shape))
+        return self._passes(shape)(images, "embeddings", [0])[:, 0]
+
+    def top(self, pool: Any, b: int, *, racing: bool = True) -> tuple[NDArray[np.intp], Floats]:
+        """Find the b candidates with the highest scores.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, C, H, W), or (n, m, C, h, w)
+            As of `score`.
+        b : int
+            How many.
+        racing : bool, default=True
+            Give most patches only to those candidates that can still reach the top b. See Notes.
+
+        Returns
+        -------
+        indices : ndarray of shape (b,)
+            Highest score first, ties by index.
+        scores : ndarray of shape (b,), float64
+            Over all m patches, raced or not.
+
+        Notes
+        -----
+        A race may lose a candidate whose first patches look certain and whose later ones do not.
+        ``docs/performance.md`` tells how many were lost on three pools. It saves most where
+        ``alpha`` is small and few candidates stand out; at ``alpha`` above two thirds it is a full
+        pass. With ``racing=False`` the result is exact.
+        """
+        shape = self._check_pool(pool)
+        check_n_instances(b, shape[0])
+        if not racing:
+            scores, _ = self.score(pool)
+            order = np.argsort(-scores, kind="stable")[:b]
+            return order, scores[order]
+        outcome = self._race(pool, b)
+        return outcome.indices, outcome.scores
+
+    def _race(self, pool: Any, b: int) -> Race:
+        shape = self._check_pool(pool)
+        n, m = shape[0], self._n_patches(shape)
+
+        def evaluate(rows: NDArray[np.intp], views: list[int]) -> NDArray[np.float32]:
+            P = np.empty((len(rows), len(views), len(self.classes_)), dtype=np.float32)
+
+            def work(candidates: Array) -> dict[str, Array]:
+                return {"P": self._patch_proba(check_images(candidates, ndim=len(shape)), views)}
+
+            wanted = None if len(rows) == n else rows
+            self._scan(pool, shape, work, {"P": P}, rows=wanted, n_views=len(views))
+            return P
+
+        return race(evaluate, n, m, b, **self.consistency)
+
+    def refresh(self) -> Self:
+        """Take the weights that the estimator has now, without exporting it again.
+
+        Returns
+        -------
+        OnnxScorer
+            Itself.
+
+        Raises
+        ------
+        ExportError
+            If it is another architecture now.
+        """
+        if self.model.refresh() and self._pass is not None:
+            channels = self._pass.image_shape[0]
+            self._pass.load(self.model.network((channels, *self._pass.size)))
+        else:
+            self._pass = None
+        return self
+
+    def _patch_proba(
+        self, candidates: Array, views: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        outputs = self._passes(candidates.shape)(candidates, self.model.output, views)
+        proba: NDArray[np.float32] = self.model.finish(outputs.reshape(-1, *outputs.shape[2:]))
+        return proba.reshape(*outputs.shape[:2], -1)
+
+    def _passes(self, shape: tuple[int, ...]) -> PatchPass:
+        """What runs candidates of a shape; made anew when another shape or other views come."""
+        size, matrices = self.model.patches_of(shape)
+        image_shape = (int(shape[-3]), int(shape[-2]), int(shape[-1]))
+        known = self._pass
+        if known is None or not known.fits(image_shape, size, matrices):
+            network = self.model.network((image_shape[0], *size))
+            self._pass = known = PatchPass(
+                network, image_shape=image_shape, size=size, matrices=matrices, **self._options
+            )
+        return known
+
+    def _check_pool(self, pool: Any) -> tuple[int, ...]:
+        """Check what can be checked without reading; return the shape."""
+        shape = image_shape(pool)
+        cut = self.model.patches_of((1, 1, 1, 1))[1] is None
+        if shape is None or len(shape) != (5 if cut else 4):
+            expected = "(n, m, C, h, w), patches that were cut" if cut else "(n, C, H, W), images"
+            raise DataError(
+                f"the pool has shape {np.shape(pool) if shape is None else shape}; expected "
+                f"{expected}, channels first."
+            )
+        check_not_empty(shape)
+        if shape[-3] != self.model.n_channels:
+            raise DataError(
+                f"the pool has shape {shape}, that is {shape[-3]} channels; the model was fitted "
+                f"on {self.model.n_channels}."
+            )
+        return shape
+
+    def _n_patches(self, shape: tuple[int, ...]) -> int:
+        matrices = self.model.patches_of(shape)[1]
+        return int(shape[1]) if matrices is None else len(matrices)
+
+    def _identity(self, pool: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+        """What scores in a folder depend on."""
+        digest = hashlib.sha256()
+        for row in {0, shape[0] // 2, shape[0] - 1}:
+            digest.update(np.ascontiguousarray(pool[row : row + 1]).tobytes())
+        return {
+            "format": "aift-sklearn scores 1",
+            "model": self.model.identity(),
+            "consistency": {name: repr(value) for name, value in sorted(self.consistency.items())},
+            "pool": f"{'x'.join(map(str, shape))} {digest.hexdigest()}",
+        }
+
+    def _scan(
+        self,
+        pool: Any,
+        shape: tuple[int, ...],
+        work: Work,
+        out: Mapping[str, Array],
+        *,
+        rows: NDArray[np.intp] | None = None,
+        n_views: int | None = None,
+        shards: Shards | None = None,
+    ) -> None:
+        """Compute part by part, into arrays with a row for each candidate."""
+        finished = {} if shards is None else shards.finished()
+        for shard, results in finished.items():
+            start, stop = shards.bounds(shard)  # type: ignore[union-attr]
+            for name, values in results.items():
+                out[name][start:stop] = values
+        open_parts: dict[int, int] = {}
+        m = n_views or self._n_patches(shape)
+        n_bytes = int(np.prod(shape[1:])) * np.dtype(getattr(pool, "dtype", np.uint8)).itemsize
+        step = max(1, min(_PART_PATCHES // m, _PART_BYTES // max(1, n_bytes)))
+        multiple = None if shards is None else shards.size
+        parts = list(as_parts(shape[0], step, rows, multiple=multiple))
+        if shards is not None:
+            parts = [part for part in parts if part.start // shards.size not in finished]
+            for part in parts:
+                shard = part.start // shards.size
+                open_parts[shard] = open_parts.get(shard, 0) + 1
+
+        def done(part: Part, results: Results) -> None:
+            for name, values in results.items():
+                out[name][part.at : part.at + part.n] = values
+            if shards is None:
+                return
+            shard = part.start // shards.size
+            open_parts[shard] -= 1
+            if open_parts[shard] == 0:
+                start, stop = shards.bounds(shard)
+                shards.save(shard, {name: values[start:stop] for name, values in out.items()})
+
+        n_workers = self._passes(shape).n_workers
+        total = sum(part.n for part in parts)
+        with ProgressBar("scoring", total, enabled=bool(self.verbose)) as bar:
+            scan(pool, parts, work, n_workers=n_workers, done=done, bar=bar)
