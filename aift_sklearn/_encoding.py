@@ -232,7 +232,8 @@ class Encoder:
         return {"$": "function", "name": name}
 
     def _encode_own(self, value: Any, path: tuple[str, ...]) -> Tree:
-        attributes = dict(vars(value))
+        # What is not pickled is not stored either.
+        attributes = dict(value.__getstate__())
         node: dict[str, Any] = {"$": "object", "class": type(value).__name__}
         if "module_" in attributes:
             node["network"] = self._encode_network(attributes.pop("module_"))

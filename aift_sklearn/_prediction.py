@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ._backend import OnnxBackend
 from ._candidates import CandidateInput, embedder, whole, with_columns
 from .errors import ParameterError
 from .scores import patch_consistency
@@ -28,7 +29,7 @@ def _can_predict_pretrained(self: PatchPrediction) -> bool:
     return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
 
 
-class PatchPrediction(CandidateInput):
+class PatchPrediction(OnnxBackend, CandidateInput):
     """Predict patches with the trained estimator, and candidates from their patches."""
 
     estimator: Any
@@ -61,15 +62,23 @@ class PatchPrediction(CandidateInput):
         DataError, DataTypeError
             If the candidates are not as described.
         """
+        P: NDArray[np.float32] = self._over_patches(X, lambda P: P)
+        return P
+
+    def _over_patches(self, X: Any, reduce: Callable[[Array], Array]) -> Array:
+        """Compute something of the patch probabilities, part of the pool by part."""
         check_is_fitted(self)
         X = self._check_pool(X)
+        scorer = self._onnx_scorer(X)
+        if scorer is not None:
+            return np.asarray(scorer.reduce(X, reduce))
 
         def predict(patches: Array) -> Array:
             return with_columns(
                 self.estimator_.predict_proba(patches), self.estimator_.classes_, self.classes_
             )
 
-        return self._patch_proba(X, self.patches_, predict)
+        return self._patch_proba(X, self.patches_, predict, reduce)
 
     def predict_proba(self, X: Any) -> Floats:
         """Probabilities of the classes: the mean over the patches.
@@ -84,8 +93,7 @@ class PatchPrediction(CandidateInput):
         ndarray of shape (n, K), float64
             Columns in the order of ``classes_``.
         """
-        proba: Floats = self.predict_patch_proba(X).mean(axis=1, dtype=np.float64)
-        return proba
+        return self._over_patches(X, lambda P: P.mean(axis=1, dtype=np.float64))
 
     def predict(self, X: Any) -> Array:
         """Predict the class of each candidate: the most probable one.
@@ -119,7 +127,7 @@ class PatchPrediction(CandidateInput):
         ndarray of shape (n,), float64
             Higher: label it sooner.
         """
-        return patch_consistency(self.predict_patch_proba(X), **consistency)
+        return self._over_patches(X, lambda P: patch_consistency(P, **consistency))
 
     @available_if(_can_embed)
     def embed(self, X: Any) -> NDArray[np.float32]:
@@ -164,14 +172,20 @@ class PatchPrediction(CandidateInput):
                 f"{type(estimator).__name__} has no pre-training head; a CNN by name has one, such "
                 "as CNNClassifier('efficientnet_lite0')."
             )
-        return self._patch_proba(X, patches, predict)
+        P: NDArray[np.float32] = self._patch_proba(X, patches, predict, lambda P: P)
+        return P
 
     def _patch_proba(
-        self, X: Any, patches: Any, predict: Callable[[Array], Array]
-    ) -> NDArray[np.float32]:
+        self,
+        X: Any,
+        patches: Any,
+        predict: Callable[[Array], Array],
+        reduce: Callable[[Array], Array],
+    ) -> Array:
         parts = []
         for part in self._parts(X, patches, "scoring"):
             views = part if patches is None else patches.transform(part)
             proba = predict(views.reshape(-1, *views.shape[2:]))
-            parts.append(np.asarray(proba, np.float32).reshape(*views.shape[:2], -1))
+            P = np.asarray(proba, np.float32).reshape(*views.shape[:2], -1)
+            parts.append(reduce(P))
         return np.concatenate(parts)

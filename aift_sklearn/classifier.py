@@ -71,6 +71,13 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
         Patches per candidate that are trained on in each epoch. An estimator with an
         ``augmentation`` parameter draws fresh views in every epoch; any other is given that many
         of the fixed patches, the whole candidate among them.
+    backend : {"auto", "torch", "onnx"}, default="auto"
+        What predicts pools of images. "auto": ONNX Runtime, several times faster, where it is
+        installed (extra ``cpu`` or ``gpu``), the estimator is a `CNNClassifier` or begins with
+        `CNNFeatures`, and the pool is so large that it pays to export the network first, which
+        takes seconds (2,000 patches of 128 × 128 pixels, say); else the estimator itself. "onnx":
+        whenever it can be exported. "torch": the estimator itself, always. Probabilities differ by
+        rounding only.
     warm_start : bool, default=False
         Let `fit` continue from the present weights, for loops that only know ``fit``, such as
         modAL's ActiveLearner.
@@ -127,6 +134,7 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
         classes: Any = None,
         replay: str = "hard",
         training_patches: int = 4,
+        backend: str = "auto",
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
@@ -136,6 +144,7 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
         self.classes = classes
         self.replay = replay
         self.training_patches = training_patches
+        self.backend = backend
         self.warm_start = warm_start
         self.verbose = verbose
         self.random_state = random_state

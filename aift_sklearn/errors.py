@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 __all__ = [
     "AIFTError",
+    "BackendWarning",
     "DataError",
     "DataTypeError",
     "ExportError",
@@ -61,6 +62,10 @@ class ModelNotFittedError(AIFTError, NotFittedError):
 
 class NonFiniteLossError(AIFTError, ArithmeticError):
     """Training produced a loss or a gradient that is not finite; the weights were restored."""
+
+
+class BackendWarning(UserWarning):
+    """Scoring is done by another, slower backend than could be expected."""
 
 
 class ProviderWarning(UserWarning):

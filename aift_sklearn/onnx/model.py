@@ -65,6 +65,7 @@ class EstimatorModel:
     def __init__(self, classifier: Any) -> None:
         self.classifier = classifier
         self._graph: Any = None
+        self._taken: list[tuple[int, int]] = []
         self._check()
 
     def _check(self) -> None:
@@ -139,6 +140,7 @@ class EstimatorModel:
 
         if self._graph is None or self._graph.shape != shape:
             self._graph = NetworkGraph(self._module, shape)
+            self._taken = self._weights()
         model: onnx.ModelProto = self._graph.model
         return model
 
@@ -151,7 +153,18 @@ class EstimatorModel:
             self._graph.refresh(self._module)
         except ExportError:
             self._graph = None
-        return self._graph is not None
+            return False
+        self._taken = self._weights()
+        return True
+
+    def is_stale(self) -> bool:
+        """Whether the weights have changed since they were taken."""
+        return self._graph is not None and self._taken != self._weights()
+
+    def _weights(self) -> list[tuple[int, int]]:
+        """Where each tensor lies and how often it was written to, which tells a change."""
+        tensors = self._module.state_dict().values()
+        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
 
     def finish(self, outputs: Floats) -> Floats:
         """Turn outputs (k, …) into probabilities (k, K)."""

@@ -10,6 +10,7 @@ Letters: n candidates, m patches of each, k patches of a batch, K classes.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -189,13 +190,18 @@ class PatchPass:
     def _on_host(
         self, candidates: Array, output: str, views: tuple[int, ...]
     ) -> NDArray[np.float32]:
-        cut = self._subset(views)
+        # A batch is cut when it is due, and is then still in the cache.
         step = max(1, self.batch_size // len(views))
+        most = math.ceil(len(views) / max(1, round(len(views) / self.batch_size)))
+        groups = [views[k : k + most] for k in range(0, len(views), most)]
         parts = []
         for start in range(0, len(candidates), step):
             images = as_floats(candidates[start : start + step])
-            patches = self._buffer((len(images), len(views), images.shape[1], *self.size))
-            parts.append(self._in_batches(cut(images, patches), output))
+            found = []
+            for group in groups:
+                patches = self._buffer((len(images), len(group), images.shape[1], *self.size))
+                found.append(self._in_batches(self._subset(group)(images, patches), output))
+            parts.append(np.concatenate(found, axis=1))
         return np.concatenate(parts)
 
     def _in_batches(self, patches: Floats, output: str) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -19,15 +19,16 @@ from ..selection import check_n_instances
 from .model import EstimatorModel, ScoringModel
 from .passes import PatchPass
 from .racing import Race, race
-from .stream import Part, Results, Shards, Work, as_parts, scan
+from .stream import Gathered, Shards, Work, as_parts, scan
 
 __all__ = ["OnnxScorer"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-# Patches, and bytes of candidates, of one part of a pool.
-_PART_PATCHES = 1024
+# Pixels of the patches of one part of a pool, which a worker takes at once: so few that no worker
+# waits long for the last. And bytes of candidates that are read at once.
+_PART_PIXELS = 2**20
 _PART_BYTES = 2**23
 # Patches of one shard of a run that is kept in a folder.
 _SHARD_PATCHES = 2**18
@@ -147,24 +148,36 @@ class OnnxScorer:
             If a single patch does not fit the memory.
         """
         shape = self._check_pool(pool)
-        n, m = shape[0], self._n_patches(shape)
-        out: dict[str, Array] = {
-            "score": np.empty(n, dtype=np.float64),
-            "proba": np.empty((n, len(self.classes_)), dtype=np.float32),
-        }
 
-        def work(candidates: Array) -> dict[str, Array]:
-            P = self._patch_proba(check_images(candidates, ndim=len(shape)))
+        def work(P: NDArray[np.float32]) -> dict[str, Array]:
             proba = P.mean(axis=1, dtype=np.float64).astype(np.float32)
             return {"score": patch_consistency(P, **self.consistency), "proba": proba}
 
-        if folder is None:
-            self._scan(pool, shape, work, out)
-        else:
-            size = max(1, _SHARD_PATCHES // m)
-            shards = Shards(folder, self._identity(pool, shape), n=n, size=size)
-            self._scan(pool, shape, work, out, shards=shards)
+        shards = None
+        if folder is not None:
+            size = max(1, _SHARD_PATCHES // self._n_patches(shape))
+            shards = Shards(folder, self._identity(pool, shape), n=shape[0], size=size)
+        out = self._scan(pool, shape, self._of_patches(work), shards=shards)
         return out["score"], out["proba"]
+
+    def reduce(self, pool: Any, function: Callable[[NDArray[np.float32]], Array]) -> Array:
+        """Compute something of every candidate's patch probabilities, keeping only that.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, C, H, W), or (n, m, C, h, w)
+            As of `score`.
+        function : callable
+            P of shape (k, m, K) → array with a row for each of the k candidates. Called by several
+            threads at once.
+
+        Returns
+        -------
+        ndarray of shape (n, …)
+            Its results.
+        """
+        work = self._of_patches(lambda P: {"result": function(P)})
+        return self._scan(pool, self._check_pool(pool), work)["result"]
 
     def patch_proba(self, pool: Any) -> NDArray[np.float32]:
         """Probabilities of every patch: P.
@@ -179,15 +192,7 @@ class OnnxScorer:
         ndarray of shape (n, m, K), float32
             Patch probabilities.
         """
-        shape = self._check_pool(pool)
-        n_classes = len(self.classes_)
-        P = np.empty((shape[0], self._n_patches(shape), n_classes), dtype=np.float32)
-
-        def work(candidates: Array) -> dict[str, Array]:
-            return {"P": self._patch_proba(check_images(candidates, ndim=len(shape)))}
-
-        self._scan(pool, shape, work, {"P": P})
-        return P
+        return self.reduce(pool, lambda P: P)
 
     def embed(self, pool: Any) -> NDArray[np.float32]:
         """Embeddings of whole candidates (patch 0).
@@ -203,18 +208,12 @@ class OnnxScorer:
             What the head is given.
         """
         shape = self._check_pool(pool)
-        first = self._embed(np.asarray(pool[0:1]), shape)
-        out = np.empty((shape[0], first.shape[1]), dtype=np.float32)
 
         def work(candidates: Array) -> dict[str, Array]:
-            return {"embeddings": self._embed(candidates, shape)}
+            images = check_images(candidates, ndim=len(shape))
+            return {"embeddings": self._passes(shape)(images, "embeddings", [0])[:, 0]}
 
-        self._scan(pool, shape, work, {"embeddings": out}, n_views=1)
-        return out
-
-    def _embed(self, candidates: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        images = check_images(candidates, ndim=len(shape))
-        return self._passes(shape)(images, "embeddings", [0])[:, 0]
+        return self._scan(pool, shape, work, n_views=1)["embeddings"]
 
     def top(self, pool: Any, b: int, *, racing: bool = True) -> tuple[NDArray[np.intp], Floats]:
         """Find the b candidates with the highest scores.
@@ -256,16 +255,32 @@ class OnnxScorer:
         n, m = shape[0], self._n_patches(shape)
 
         def evaluate(rows: NDArray[np.intp], views: list[int]) -> NDArray[np.float32]:
-            P = np.empty((len(rows), len(views), len(self.classes_)), dtype=np.float32)
-
-            def work(candidates: Array) -> dict[str, Array]:
-                return {"P": self._patch_proba(check_images(candidates, ndim=len(shape)), views)}
-
+            work = self._of_patches(lambda P: {"P": P}, views)
             wanted = None if len(rows) == n else rows
-            self._scan(pool, shape, work, {"P": P}, rows=wanted, n_views=len(views))
-            return P
+            return self._scan(pool, shape, work, rows=wanted, n_views=len(views))["P"]
 
         return race(evaluate, n, m, b, **self.consistency)
+
+    def prepare(self, shape: tuple[int, ...]) -> Self:
+        """Export the network for pools of a shape now, not when the first is scored.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (n, C, H, W), or (n, m, C, h, w); n does not matter.
+
+        Returns
+        -------
+        OnnxScorer
+            Itself.
+
+        Raises
+        ------
+        ExportError
+            If the network cannot be exported.
+        """
+        self._passes(tuple(shape))
+        return self
 
     def refresh(self) -> Self:
         """Take the weights that the estimator has now, without exporting it again.
@@ -287,12 +302,20 @@ class OnnxScorer:
             self._pass = None
         return self
 
-    def _patch_proba(
-        self, candidates: Array, views: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
-        outputs = self._passes(candidates.shape)(candidates, self.model.output, views)
-        proba: NDArray[np.float32] = self.model.finish(outputs.reshape(-1, *outputs.shape[2:]))
-        return proba.reshape(*outputs.shape[:2], -1)
+    def _of_patches(
+        self,
+        function: Callable[[NDArray[np.float32]], dict[str, Array]],
+        views: Sequence[int] | None = None,
+    ) -> Work:
+        """What a worker does: candidates to patch probabilities to what is kept."""
+
+        def work(candidates: Array) -> dict[str, Array]:
+            candidates = check_images(candidates, ndim=candidates.ndim)
+            outputs = self._passes(candidates.shape)(candidates, self.model.output, views)
+            flat = self.model.finish(outputs.reshape(-1, *outputs.shape[2:]))
+            return function(flat.reshape(*outputs.shape[:2], -1))
+
+        return work
 
     def _passes(self, shape: tuple[int, ...]) -> PatchPass:
         """What runs candidates of a shape; made anew when another shape or other views come."""
@@ -345,42 +368,22 @@ class OnnxScorer:
         pool: Any,
         shape: tuple[int, ...],
         work: Work,
-        out: Mapping[str, Array],
         *,
         rows: NDArray[np.intp] | None = None,
         n_views: int | None = None,
         shards: Shards | None = None,
-    ) -> None:
-        """Compute part by part, into arrays with a row for each candidate."""
-        finished = {} if shards is None else shards.finished()
-        for shard, results in finished.items():
-            start, stop = shards.bounds(shard)  # type: ignore[union-attr]
-            for name, values in results.items():
-                out[name][start:stop] = values
-        open_parts: dict[int, int] = {}
-        m = n_views or self._n_patches(shape)
+    ) -> dict[str, Array]:
+        """Compute part by part: arrays with a row for each candidate that is wanted."""
+        passes = self._passes(shape)
+        n_patches = max(passes.batch_size, _PART_PIXELS // (passes.size[0] * passes.size[1]))
         n_bytes = int(np.prod(shape[1:])) * np.dtype(getattr(pool, "dtype", np.uint8)).itemsize
-        step = max(1, min(_PART_PATCHES // m, _PART_BYTES // max(1, n_bytes)))
+        step = min(n_patches // (n_views or self._n_patches(shape)), _PART_BYTES // n_bytes)
+        n = shape[0] if rows is None else len(rows)
+        results = Gathered(n, shards)
         multiple = None if shards is None else shards.size
-        parts = list(as_parts(shape[0], step, rows, multiple=multiple))
-        if shards is not None:
-            parts = [part for part in parts if part.start // shards.size not in finished]
-            for part in parts:
-                shard = part.start // shards.size
-                open_parts[shard] = open_parts.get(shard, 0) + 1
-
-        def done(part: Part, results: Results) -> None:
-            for name, values in results.items():
-                out[name][part.at : part.at + part.n] = values
-            if shards is None:
-                return
-            shard = part.start // shards.size
-            open_parts[shard] -= 1
-            if open_parts[shard] == 0:
-                start, stop = shards.bounds(shard)
-                shards.save(shard, {name: values[start:stop] for name, values in out.items()})
-
-        n_workers = self._passes(shape).n_workers
-        total = sum(part.n for part in parts)
+        parts = as_parts(shape[0], max(1, step), rows, multiple=multiple)
+        missing = [part for part in parts if results.begin(part)]
+        total = sum(part.n for part in missing)
         with ProgressBar("scoring", total, enabled=bool(self.verbose)) as bar:
-            scan(pool, parts, work, n_workers=n_workers, done=done, bar=bar)
+            scan(pool, missing, work, n_workers=passes.n_workers, done=results.add, bar=bar)
+        return results.arrays

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..progress import ProgressBar
 
-__all__ = ["Part", "Results", "Shards", "Work", "as_parts", "scan"]
+__all__ = ["Gathered", "Part", "Shards", "as_parts", "scan"]
 
 Array = NDArray[Any]
 Results = Mapping[str, Array]
@@ -238,6 +238,59 @@ class Shards:
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:06d}.npz"
+
+
+class Gathered:
+    """Results of parts, put where they belong; shards are kept once they are whole.
+
+    Parameters
+    ----------
+    n : int
+        Candidates.
+    shards : Shards, optional
+        Where results are kept; what is finished there is taken over.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        What was gathered.
+    """
+
+    def __init__(self, n: int, shards: Shards | None = None) -> None:
+        self.n, self.shards = n, shards
+        self.arrays: dict[str, Array] = {}
+        self._finished = {} if shards is None else shards.finished()
+        self._open: dict[int, int] = {}
+        for shard, results in self._finished.items():
+            self._put(shards.bounds(shard)[0], results)  # type: ignore[union-attr]
+
+    def begin(self, part: Part) -> bool:
+        """Whether a part is still to be computed."""
+        if self.shards is None:
+            return True
+        shard = part.start // self.shards.size
+        if shard in self._finished:
+            return False
+        self._open[shard] = self._open.get(shard, 0) + 1
+        return True
+
+    def add(self, part: Part, results: Results) -> None:
+        """Put the results of a part in place."""
+        self._put(part.at, results)
+        if self.shards is None:
+            return
+        shard = part.start // self.shards.size
+        self._open[shard] -= 1
+        if self._open[shard] == 0:
+            start, stop = self.shards.bounds(shard)
+            whole = {name: values[start:stop] for name, values in self.arrays.items()}
+            self.shards.save(shard, whole)
+
+    def _put(self, start: int, results: Results) -> None:
+        for name, values in results.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.n, *values.shape[1:]), dtype=values.dtype)
+            self.arrays[name][start : start + len(values)] = values
 
 
 def _digest(results: Results) -> str:
