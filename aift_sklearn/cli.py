@@ -178,6 +178,40 @@ def simulate(
     )
 
 
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    out: Annotated[Path, typer.Option(help="The file.")] = Path("model.onnx"),
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Channels, height and width of the candidates, such as 3x64x64; by default those "
+            "of the candidates that the model was taught."
+        ),
+    ] = None,
+    trusted: Annotated[
+        list[str] | None, typer.Option(help="Type in the saved model that may be built.")
+    ] = None,
+) -> None:
+    """Export a saved model to one ONNX file, which scores candidates without torch.
+
+    Example: aift export model --out model.onnx
+    """
+    from .errors import ParameterError
+    from .onnx.scorer import OnnxScorer
+    from .persistence import load
+
+    shape = None
+    if size is not None:
+        parts = size.lower().split("x")
+        if not all(part.isdecimal() for part in parts):
+            raise ParameterError(f"size={size!r}; expected three numbers, such as 3x64x64.")
+        shape = tuple(int(part) for part in parts)
+    with _err.status("exporting ..."):
+        path = OnnxScorer(load(model, trusted=trusted)).save(out, shape=shape)
+    typer.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MB")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of the package is one readable line and exit status 2."""
     try:

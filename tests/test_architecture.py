@@ -41,6 +41,7 @@ ORDER = [
     "onnx.racing",
     "onnx.passes",
     "onnx.model",
+    "onnx.file",
     "onnx.scorer",
     "_weights",
     "_backend",

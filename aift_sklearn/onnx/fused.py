@@ -392,7 +392,8 @@ def subgraph(model: onnx.ModelProto, start: str, outputs: Sequence[str]) -> onnx
         needed.add(name)
         if name in makers:
             open_names.extend(makers[name].input)
-    known = {one.name: one for one in [*model.graph.input, *model.graph.output]}
+    tensors = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    known = {one.name: one for one in tensors}
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(
         node for node in model.graph.node if any(name in needed for name in node.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._candidates import check_not_empty
 from .._checks import check_images, image_shape
-from ..errors import DataError
+from ..errors import DataError, ExportError, ParameterError
 from ..progress import ProgressBar
 from ..scores import patch_consistency
 from ..selection import check_n_instances
@@ -159,6 +160,85 @@ class OnnxScorer:
             shards = Shards(folder, self._identity(pool, shape), n=shape[0], size=size)
         out = self._scan(pool, shape, self._of_patches(work), shards=shards)
         return out["score"], out["proba"]
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        shape: tuple[int, ...] | None = None,
+        dtype: Any = np.uint8,
+    ) -> Path:
+        """Write one .onnx file: candidates in, scores out, and what `load` needs to know.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced where it exists.
+        shape : tuple of int, optional
+            C, H, W of the candidates that it will score; m, C, h, w of patches that were cut
+            already. By default as of the candidates that the classifier was taught.
+        dtype : dtype, default=uint8
+            Of the candidates that other runtimes give it: uint8 in [0, 255] or float32 in [0, 1].
+            `load` takes both.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ExportError
+            If the head of a pipeline cannot be converted, or this scorer was itself loaded.
+        """
+        from .file import fused_model, write_model
+
+        if not isinstance(self.model, EstimatorModel):
+            raise ExportError("this scorer was loaded from a file; copy that one.")
+        if np.dtype(dtype) not in (np.uint8, np.float32):
+            raise ParameterError(f"dtype={dtype!r}; expected uint8 or float32.")
+        taught = getattr(self.model.classifier, "memory_", None)
+        if shape is None and taught is None and self._pass is None:
+            raise ParameterError("the shape of the candidates is not known; pass shape=(C, H, W).")
+        if shape is None and taught is not None:
+            shape = taught.X.shape[1:]
+        elif shape is None and self._pass is not None:
+            shape = self._pass.image_shape
+        assert shape is not None
+        if len(shape) not in (3, 4) or shape[-3] != self.model.n_channels:
+            raise ParameterError(
+                f"shape={shape!r}; expected (C, H, W), with C = {self.model.n_channels}."
+            )
+        if self.model.is_stale():
+            self.refresh()
+        return write_model(fused_model(self.model, (1, *shape), self.consistency, dtype), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """Serve a file of `save`; torch is not needed.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        **options
+            As of the constructor. Parameters of the score replace those in the file.
+
+        Returns
+        -------
+        OnnxScorer
+            Scores candidates of the shape that it was saved for.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, damaged, foreign, of a newer format, or holds custom operators
+            or external data.
+        """
+        from .file import FileModel
+
+        model = FileModel(path)
+        return cls(model, **(model.consistency | options))
 
     def reduce(self, pool: Any, function: Callable[[NDArray[np.float32]], Array]) -> Array:
         """Compute something of every candidate's patch probabilities, keeping only that.
@@ -340,6 +420,8 @@ class OnnxScorer:
                 f"{expected}, channels first."
             )
         check_not_empty(shape)
+        if hasattr(self.model, "check_shape"):
+            self.model.check_shape(shape)
         if shape[-3] != self.model.n_channels:
             raise DataError(
                 f"the pool has shape {shape}, that is {shape[-3]} channels; the model was fitted "
