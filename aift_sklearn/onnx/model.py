@@ -65,7 +65,7 @@ class EstimatorModel:
     def __init__(self, classifier: Any) -> None:
         self.classifier = classifier
         self._graph: Any = None
-        self._taken: list[tuple[int, int]] = []
+        self._taken = b""
         self._check()
 
     def _check(self) -> None:
@@ -161,10 +161,13 @@ class EstimatorModel:
         """Whether the weights have changed since they were taken."""
         return self._graph is not None and self._taken != self._weights()
 
-    def _weights(self) -> list[tuple[int, int]]:
-        """Where each tensor lies and how often it was written to, which tells a change."""
-        tensors = self._module.state_dict().values()
-        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    def _weights(self) -> bytes:
+        """Hash of the network's tensors. (Optimizers do not count what they write.)"""
+        digest = hashlib.blake2b()
+        for name, tensor in sorted(self._module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+        return digest.digest()
 
     def finish(self, outputs: Floats) -> Floats:
         """Turn outputs (k, …) into probabilities (k, K)."""
@@ -177,10 +180,7 @@ class EstimatorModel:
 
     def identity(self) -> str:
         """Hash of all that scores depend on, besides the pool and the parameters of the score."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().numpy().tobytes())
+        digest = hashlib.sha256(self._weights())
         views = getattr(self.classifier.patches_, "views_", None)
         parts = (views, self.temperature, self.columns, self.classes, self.head)
         digest.update(joblib.hash(parts).encode())

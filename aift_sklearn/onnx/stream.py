@@ -13,6 +13,7 @@ import json
 import math
 import os
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -146,6 +147,13 @@ def scan(
             # One part waits for each that is computed.
             finish(running, most=2 * n_workers - 1)
         finish(running, most=0)
+    except BaseException:
+        # What is being computed is finished, and kept.
+        pool_of_workers.shutdown(wait=True, cancel_futures=True)
+        for future, part in running.items():
+            if not future.cancelled() and future.exception() is None:
+                done(part, future.result())
+        raise
     finally:
         pool_of_workers.shutdown(wait=True, cancel_futures=True)
 
@@ -214,17 +222,16 @@ class Shards:
         """Results that are there; what is damaged is not."""
         found = {}
         for shard in range(len(self)):
-            with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
+            with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 found[shard] = self._load(shard)
         return found
 
     def _load(self, shard: int) -> Results:
-        path = self._path(shard)
-        data = path.read_bytes()
+        data = self._path(shard).read_bytes()
         start, stop = self.bounds(shard)
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             results = {name: archive[name] for name in archive.files if name != "sha256"}
-            if _digest(results) != str(archive["sha256"]) or not data:
+            if _digest(results) != str(archive["sha256"]):
                 raise ValueError("damaged")
         if any(len(values) != stop - start for values in results.values()):
             raise ValueError("damaged")
