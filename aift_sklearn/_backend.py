@@ -94,7 +94,7 @@ class OnnxBackend(BaseEstimator):
             f"scoring without ONNX Runtime, which is slower: {reason} Pass backend='torch' to "
             "silence this.",
             BackendWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
     def __getstate__(self) -> dict[str, Any]:

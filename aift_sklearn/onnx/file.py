@@ -320,6 +320,8 @@ class FileModel:
         self.path = Path(path)
         self._model, facts = read_model(path)
         try:
+            if not isinstance(facts["classes"], list):
+                raise TypeError("classes")
             dtype = object if facts["classes_dtype"] == "object" else facts["classes_dtype"]
             self._classes = np.array(facts["classes"], dtype=dtype)
             self._columns = np.array(facts["columns"], dtype=int)

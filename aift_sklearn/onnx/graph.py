@@ -247,7 +247,12 @@ def _export(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
                 output_names=outputs,
             )
     except Exception as error:  # the exporter raises a type of its own for every stage
-        raise ExportError(f"the network cannot be exported to ONNX: {error}") from error
+        # The exporter's own message is a page of advice; its cause is a sentence.
+        cause = error.__cause__ or error
+        reason = next(iter(str(cause).splitlines()), "")
+        raise ExportError(
+            f"the network cannot be exported to ONNX: {type(cause).__name__}: {reason}"
+        ) from error
     finally:
         logger.setLevel(level)
     assert program is not None

@@ -162,7 +162,7 @@ class EstimatorModel:
         return self._graph is not None and self._taken != self._weights()
 
     def _weights(self) -> bytes:
-        """Hash of the network's tensors. (Optimizers do not count what they write.)"""
+        """Hash of the network's tensors, since optimizers do not count what they write."""
         digest = hashlib.blake2b()
         for name, tensor in sorted(self._module.state_dict().items()):
             digest.update(name.encode())
