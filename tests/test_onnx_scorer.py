@@ -484,6 +484,15 @@ def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
         passes_of(scorer_of_it.model, graph, open_session=open_)(X, "logits")
 
 
+def test_uploading_first_gives_the_same(scorer_of_it):
+    session = open_session(scorer_of_it.model.network((3, 20, 20)).SerializeToString())
+    patches = np.random.default_rng(0).random((5, 3, 20, 20), dtype=np.float32)
+    assert_array_equal(
+        passes.run_on_device(session, {"patches": patches}, "logits", "cpu"),
+        session.run(["logits"], {"patches": patches})[0],
+    )
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 

@@ -21,10 +21,11 @@ def lines_of(block):
 
 
 def test_the_examples_are_as_short_as_promised():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     assert len(lines_of(BLOCKS[0])) <= 15
     assert len(lines_of(BLOCKS[1])) <= 10
     assert len(lines_of(BLOCKS[2])) <= 5
+    assert len(lines_of(BLOCKS[3])) <= 5
 
 
 def test_the_active_learning_example_runs():
@@ -62,6 +63,20 @@ def test_the_saving_example_runs(tmp_path, monkeypatch):
     exec(BLOCKS[2], names)
     assert len(names["indices"]) == 20
     assert names["learner"] is not learner
+
+
+def test_the_scoring_example_runs(tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
+    monkeypatch.chdir(tmp_path)
+    X, y = make_blobs(40, size=32)
+    cnn = CNNClassifier(trainable="head", max_epochs=1)
+    learner = AIFTLearner(AIFTClassifier(cnn, patches=AffinePatches(2)))
+    learner.teach(X[:10], y[:10])
+    names = {"learner": learner, "pool": X}
+    exec(BLOCKS[3], names)
+    assert len(names["indices"]) == 20
+    np.testing.assert_array_equal(names["scores"][names["indices"]], names["best"])
+    assert (tmp_path / "model.onnx").exists()
 
 
 def test_every_kind_of_data_that_is_promised_is_told_apart():

@@ -24,7 +24,7 @@ from ..errors import OutOfMemoryError, ParameterError
 from .fused import cutting, joined, subgraph, view_grid
 from .runtime import choose_providers, count_threads, open_session
 
-__all__ = ["PatchPass", "default_batch_size", "to_float16"]
+__all__ = ["PatchPass", "default_batch_size", "run_on_device", "to_float16"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -113,6 +113,8 @@ class PatchPass:
             probe = open_session(network.SerializeToString(), providers=providers)
             providers = list(probe.get_providers())
         self.on_gpu = providers[0] in _GPUS
+        # Others than CUDA's find their own way to the device.
+        self.device = "cuda" if providers[0] == "CUDAExecutionProvider" else "cpu"
         # On a GPU one worker uploads while the other's batch is computed.
         self.n_workers = 2 if self.on_gpu else cores
         if batch_size == "auto":
@@ -150,6 +152,8 @@ class PatchPass:
         self._network = to_float16(network) if self._is_half else network
         self._sessions: dict[str, Any] = {}
         self._opening = threading.Lock()
+        if self.matrices is None or self.cut is not None:
+            self._session(np.dtype(np.float32))
 
     @property
     def _is_half(self) -> bool:
@@ -236,7 +240,11 @@ class PatchPass:
     ) -> NDArray[np.float32] | None:
         """Run a batch of k patches; None, and smaller batches from now on, where it did not fit."""
         try:
-            found: NDArray[np.float32] = self._session(dtype).run([output], inputs)[0]
+            session = self._session(dtype)
+            if self.device == "cpu":
+                found: NDArray[np.float32] = session.run([output], inputs)[0]
+            else:
+                found = run_on_device(session, inputs, output, self.device)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
@@ -283,6 +291,41 @@ class PatchPass:
             known = self._buffers.floats = np.empty(n, dtype=np.float32)
         floats: Floats = known[:n].reshape(shape)
         return floats
+
+
+def run_on_device(
+    session: Any, inputs: dict[str, Array], output: str, device: str
+) -> NDArray[np.float32]:
+    """Upload inputs, run, and fetch one output.
+
+    The upload stands outside of the run: while one worker uploads, another's batch is computed.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Where it runs.
+    inputs : dict of str to ndarray
+        What goes in.
+    output : str
+        What is fetched.
+    device : str
+        "cuda" or "cpu", where the inputs go.
+
+    Returns
+    -------
+    ndarray of float32
+        The output.
+    """
+    import onnxruntime
+
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        on_device = onnxruntime.OrtValue.ortvalue_from_numpy(value, device, 0)
+        binding.bind_ortvalue_input(name, on_device)
+    binding.bind_output(output, "cpu")
+    session.run_with_iobinding(binding)
+    fetched: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+    return fetched
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -459,8 +460,11 @@ class OnnxScorer:
         passes = self._passes(shape)
         n_patches = max(passes.batch_size, _PART_PIXELS // (passes.size[0] * passes.size[1]))
         n_bytes = int(np.prod(shape[1:])) * np.dtype(getattr(pool, "dtype", np.uint8)).itemsize
-        step = min(n_patches // (n_views or self._n_patches(shape)), _PART_BYTES // n_bytes)
+        m = n_views or self._n_patches(shape)
         n = shape[0] if rows is None else len(rows)
+        # Of few candidates every worker gets some, but a batch at least.
+        fair = max(math.ceil(n / (4 * passes.n_workers)), passes.batch_size // m)
+        step = min(n_patches // m, _PART_BYTES // n_bytes, fair)
         results = Gathered(n, shards)
         multiple = None if shards is None else shards.size
         parts = as_parts(shape[0], max(1, step), rows, multiple=multiple)

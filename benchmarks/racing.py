@@ -1,0 +1,68 @@
+"""Racing for the top b against the full pass: time, patches evaluated, and winners lost."""
+
+import time
+
+import numpy as np
+
+from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
+from aift_sklearn.onnx import OnnxScorer
+from aift_sklearn.study import load_boxes, load_npz, load_tissue
+
+LABELS = (40, 100, 200)
+B = 20
+
+
+def pools(bccd, pneumonia):
+    """Pools by name: candidates, classes and views. What is not at hand is left out."""
+    known = {"tissue": (load_tissue, AffinePatches.for_microscopy)}
+    if bccd is not None:
+        known["blood cells"] = (lambda: load_boxes(bccd, size=64), AffinePatches.for_microscopy)
+    if pneumonia is not None:
+        known["pneumonia"] = (lambda: load_npz(pneumonia), AffinePatches.for_radiographs)
+    for name, (load, views) in known.items():
+        dataset = load()
+        order = np.random.default_rng(0).permutation(len(dataset.X))
+        yield name, dataset.X[order], dataset.y[order], views()
+
+
+def measure(bccd=None, pneumonia=None):
+    """Rows of pool and labels: seconds of both ways, cost, recall."""
+    rows = []
+    for name, X, y, views in pools(bccd, pneumonia):
+        for n_labels in LABELS:
+            model = AIFTClassifier(
+                CNNClassifier(),
+                patches=views,
+                classes=np.unique(y),
+                backend="torch",
+                random_state=0,
+            ).partial_fit(X[:n_labels], y[:n_labels])
+            pool = X[n_labels:]
+            graph = OnnxScorer(model).prepare(pool.shape).model
+            full, raced = (timed(graph, pool, racing=racing) for racing in (False, True))
+            shared = len(set(full[1]) & set(raced[1]))
+            cost = OnnxScorer(graph)._race(pool, B).cost
+            rows.append(
+                {
+                    "pool": name,
+                    "labels": n_labels,
+                    "n": len(pool),
+                    "full": full[0],
+                    "raced": raced[0],
+                    "cost": cost,
+                    "recall": shared / B,
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def timed(graph, pool, *, racing):
+    """Best of two, each with a fresh scorer of an exported graph, as it is after a refresh."""
+    best = np.inf
+    for _ in range(2):
+        scorer = OnnxScorer(graph).prepare(pool.shape)
+        start = time.perf_counter()
+        indices, _ = scorer.top(pool, B, racing=racing)
+        best = min(best, time.perf_counter() - start)
+    return best, indices.tolist()

@@ -1,0 +1,301 @@
+"""How many patches a second: the pool pass against its peers, and against its own limits."""
+
+import contextlib
+import copy
+import functools
+import itertools
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from torch.utils.flop_counter import FlopCounterMode
+
+from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, patch_consistency
+from aift_sklearn.onnx import NetworkGraph, OnnxScorer, count_threads, open_session
+
+CLASSES = ["a", "b", "c", "d"]
+BATCHES = (2, 4, 8, 16, 32, 64, 128)
+PATCHES = 16
+OURS = "aift-sklearn, bytes to scores"
+
+
+def candidates(n, size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, size, size), dtype=np.uint8)
+
+
+def fine_tuned(size, patches=PATCHES):
+    """Return EfficientNet-Lite0 with a head of four classes; its speed does not depend on them."""
+    views = AffinePatches.for_microscopy(n_patches=patches)
+    cnn = CNNClassifier(trainable="head", max_epochs=1)
+    model = AIFTClassifier(cnn, patches=views, classes=CLASSES, backend="torch", random_state=0)
+    return model.partial_fit(candidates(8, size), CLASSES * 2)
+
+
+def seconds(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def rate(function, n, budget=0.5):
+    """Patches a second of a function that does n of them, over half a second or more."""
+    function()
+    times = []
+    while sum(times) < budget or len(times) < 2:
+        times.append(seconds(function))
+    return n / min(times)
+
+
+def in_batches(predict, patches, batch):
+    def run():
+        for start in range(0, len(patches), batch):
+            predict(patches[start : start + batch])
+
+    return run
+
+
+@functools.cache
+def exported(network, shape):
+    return NetworkGraph(network, shape).to_bytes()
+
+
+def skorch_net(network):
+    net = NeuralNetClassifier(network, train_split=None, iterator_valid__num_workers=0)
+    return net.initialize()
+
+
+def eager(network, patches, batch):
+    """What users of skorch write: predict_proba on materialised patches."""
+    # CNNClassifier keeps its weights channels-last; users' own networks are contiguous.
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    net = skorch_net(network).set_params(batch_size=batch)
+    return lambda: net.predict_proba(patches)
+
+
+def channels_last(network, patches, batch):
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    tensors = torch.from_numpy(patches).contiguous(memory_format=torch.channels_last)
+    net = skorch_net(network).set_params(batch_size=batch)
+    return lambda: net.predict_proba(tensors)
+
+
+def compiled(network, patches, batch):
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    fast = torch.compile(network, dynamic=False)
+    tensors = torch.from_numpy(patches).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run():
+        for start in range(0, len(tensors), batch):
+            fast(tensors[start : start + batch]).softmax(1).numpy()
+
+    return run
+
+
+def openvino(network, patches, batch):
+    import openvino as ov
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(exported(network, patches.shape[1:]))
+        model = ov.convert_model(path)
+        fast = ov.Core().compile_model(
+            model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        )
+    queue = ov.AsyncInferQueue(fast)
+
+    def run():
+        for start in range(0, len(patches), batch):
+            queue.start_async([patches[start : start + batch]])
+        queue.wait_all()
+
+    return run
+
+
+def bare(network, patches, batch):
+    """Run the bare network in ONNX Runtime: its own threads over a batch."""
+    session = open_session(exported(network, patches.shape[1:]))
+    return in_batches(lambda part: session.run(["logits"], {"patches": part}), patches, batch)
+
+
+def bare_parallel(network, patches, batch):
+    """Run the bare network in ONNX Runtime: a batch on each core."""
+    session = open_session(exported(network, patches.shape[1:]), n_threads=1)
+
+    def run():
+        starts, lock = iter(range(0, len(patches), batch)), threading.Lock()
+
+        def work():
+            while True:
+                with lock:
+                    start = next(starts, None)
+                if start is None:
+                    return
+                session.run(["logits"], {"patches": patches[start : start + batch]})
+
+        workers = [threading.Thread(target=work) for _ in range(count_threads())]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    return run
+
+
+PEERS = {
+    "torch, eager (skorch)": eager,
+    "torch, channels-last (skorch)": channels_last,
+    "torch.compile, channels-last": compiled,
+    "OpenVINO, bare network": openvino,
+    "ONNX Runtime, bare network, threads in it": bare,
+    "ONNX Runtime, bare network, a batch per core": bare_parallel,
+}
+
+
+def sweep(size, n_patches, n_peers):
+    """Best batch size and patches a second of each peer, and of the whole pass."""
+    model = fine_tuned(size)
+    n = n_patches // PATCHES
+    pool = candidates(n, size)
+    many = model.patches_.transform(pool[: 4 * n_peers // PATCHES]).reshape(-1, 3, size, size)
+    network = model.estimator_.module_
+    runs, batches, counts, failed = {}, {}, {OURS: n * PATCHES}, {}
+    for name, build in PEERS.items():
+        found = {}
+        # Enough that workers do not wait for the last batch, of those that are fast.
+        patches = many if build in (openvino, bare, bare_parallel) else many[:n_peers]
+        counts[name] = len(patches)
+        for batch in BATCHES if build is not compiled else (8, 32):
+            if batch * size**2 > 2**20:
+                continue
+            try:
+                with warnings.catch_warnings(), contextlib.redirect_stderr(None):
+                    warnings.simplefilter("ignore")
+                    run = build(network, patches, batch)
+                    found[batch] = rate(run, len(patches)), run
+            except Exception as error:  # a peer that is not there, or not for this machine
+                failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+                break
+        if found:
+            batches[name] = max(found, key=lambda batch: found[batch][0])
+            runs[name] = found[batches[name]][1]
+            print(size, name, {b: round(r) for b, (r, _) in found.items()}, flush=True)
+    scorer = OnnxScorer(model).prepare(pool.shape)
+    runs[OURS], batches[OURS] = lambda: scorer.score(pool), scorer._pass.batch_size
+    # All in turn, so that a machine that is busy for a while is so for all.
+    best = dict.fromkeys(runs, 0.0)
+    for _, (name, run) in itertools.product(range(5), runs.items()):
+        best[name] = max(best[name], counts[name] / seconds(run))
+    for name, value in best.items():
+        print(size, name, round(value), flush=True)
+    return {
+        "size": size,
+        "n": n,
+        "rows": [
+            {"name": name, "batch": batches[name], "rate": value} for name, value in best.items()
+        ],
+        "failed": failed,
+        "gflop_per_patch": gflop(network, size),
+    }
+
+
+def gflop(network, size):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.rand(1, 3, size, size))
+    return counter.get_total_flops() / 1e9
+
+
+def matmul_gflops(n=2048):
+    """GFLOP/s of a large float32 matrix product on all cores: the roof."""
+    A = torch.rand(n, n)
+    return max(2 * n**3 / seconds(lambda: A @ A) / 1e9 for _ in range(8))
+
+
+def stages(size):
+    """Seconds per thousand patches of each part of the pass, on one core."""
+    model = fine_tuned(size)
+    pool = candidates(24, size)
+    scorer = OnnxScorer(model, n_threads=1).prepare(pool.shape)
+    k = len(pool) * PATCHES / 1000
+    P = model.predict_patch_proba(pool)
+    return {
+        "size": size,
+        "cutting": min(seconds(lambda: model.patches_.transform(pool)) for _ in range(5)) / k,
+        "scores": min(seconds(lambda: patch_consistency(P)) for _ in range(5)) / k,
+        "whole pass": min(seconds(lambda: scorer.score(pool)) for _ in range(3)) / k,
+    }
+
+
+def scaling():
+    """Rates over n, over m, and over cores."""
+    tiny = fine_tuned(28, patches=4)
+    scorer = OnnxScorer(tiny).prepare((1, 3, 28, 28))
+    by_n = []
+    for n in (100, 1000, 10_000, 100_000):
+        pool = np.broadcast_to(candidates(100, 28)[None], (n // 100, 100, 3, 28, 28))
+        pool = pool.reshape(n, 3, 28, 28)
+        by_n.append({"n": n, "rate": n * 4 / seconds(lambda p=pool: scorer.score(p))})
+        print(by_n[-1], flush=True)
+    by_m, pool = [], candidates(300, 64)
+    for m in (2, 4, 8, 16, 32):
+        scorer = OnnxScorer(fine_tuned(64, patches=m)).prepare(pool.shape)
+        scorer.score(pool[:16])
+        by_m.append({"m": m, "rate": len(pool) * m / seconds(lambda s=scorer: s.score(pool))})
+    by_cores, model = [], fine_tuned(64)
+    for cores in range(1, count_threads() + 1):
+        scorer = OnnxScorer(model, n_threads=cores).prepare(pool.shape)
+        rates = [300 * 16 / seconds(lambda s=scorer: s.score(pool)) for _ in range(3)]
+        by_cores.append({"cores": cores, "rate": max(rates)})
+    return {"n": by_n, "m": by_m, "cores": by_cores}
+
+
+def refresh():
+    """Seconds of an export, of a refresh, and of opening a session (Lite0, 64 px)."""
+    model = fine_tuned(64)
+    network = model.estimator_.module_
+    start = time.perf_counter()
+    graph = NetworkGraph(network, (3, 64, 64))
+    export = time.perf_counter() - start
+    return {
+        "export": export,
+        "refresh": sorted(seconds(lambda: graph.refresh(network)) for _ in range(7))[3],
+        "session": sorted(seconds(lambda: open_session(graph.to_bytes())) for _ in range(5))[2],
+    }
+
+
+def memory(n_scored=200_000):
+    """Anonymous memory (MB) while a sparse 50 GB pool is scored, two patches of 8 px each."""
+    views = AffinePatches(2, size=8)
+    cnn = CNNClassifier(torch.nn.Conv2d(1, 4, 3), pretrained=False, max_epochs=1)
+    model = AIFTClassifier(cnn, patches=views, backend="torch", random_state=0)
+    model.fit(candidates(20, 16)[:, :1], ["a", "b"] * 10)
+    with tempfile.TemporaryDirectory() as folder:
+        n = 50 * 2**30 // 256
+        pool = np.memmap(Path(folder) / "pool", np.uint8, "w+", shape=(n, 1, 16, 16))
+        scorer = OnnxScorer(model).prepare(pool.shape)
+        scorer.score(pool[:1000])
+        before, most = anonymous(), [0.0]
+        stop = threading.Event()
+
+        def watch():
+            while not stop.wait(0.05):
+                most[0] = max(most[0], anonymous() - before)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        took = seconds(lambda: scorer.score(pool[:n_scored]))
+        stop.set()
+        watcher.join()
+    return {"growth_mb": most[0], "n": n_scored, "pool_gb": 50, "rate": 2 * n_scored / took}
+
+
+def anonymous():
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
