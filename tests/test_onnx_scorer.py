@@ -484,6 +484,66 @@ def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
         passes_of(scorer_of_it.model, graph, open_session=open_)(X, "logits")
 
 
+def on_another_device(name):
+    """Sessions that say that they run there, and run on the CPU."""
+
+    def open_(model, *, providers, **options):
+        session = open_session(model, providers="CPUExecutionProvider", **options)
+
+        class Elsewhere:
+            def get_providers(self):
+                return [name, "CPUExecutionProvider"]
+
+            def run(self, outputs, inputs):
+                assert set(inputs) == {"candidates", "grid"}, "cut there, from bytes"
+                assert inputs["candidates"].dtype == np.uint8
+                return session.run(outputs, inputs)
+
+        return Elsewhere()
+
+    return open_
+
+
+def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatch):
+    logits = scorer_of_it._passes(X.shape)(X, "logits")
+    name = "DmlExecutionProvider"
+    monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
+    model = scorer_of_it.model
+    graph = model.network((3, 20, 20))
+    found = passes_of(model, graph, providers=name, open_session=on_another_device(name))
+    assert (found.on_gpu, found.n_workers, found.provider) == (True, 2, name)
+    assert found.batch_size == 4096
+    assert_allclose(found(X, "logits"), logits, atol=0.05)
+    assert not np.array_equal(found(X, "logits"), logits)
+    single = passes_of(
+        model,
+        graph,
+        providers=name,
+        precision="float32",
+        open_session=on_another_device(name),
+    )
+    assert_allclose(single(X, "logits"), logits, atol=1e-4)
+    assert_allclose(single(X, "logits", [2, 0]), logits[:, [2, 0]], atol=1e-4)
+
+
+def test_a_gpu_that_does_not_load_leaves_the_work_to_the_cpu(scorer_of_it, monkeypatch):
+    logits = scorer_of_it._passes(X.shape)(X, "logits")
+    chosen = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(passes, "choose_providers", lambda wanted: chosen)
+    asked = []
+
+    def open_(model, *, providers, **options):
+        asked.append(list(providers))
+        return open_session(model, providers="CPUExecutionProvider", **options)
+
+    model = scorer_of_it.model
+    found = passes_of(model, model.network((3, 20, 20)), open_session=open_)
+    assert not found.on_gpu
+    assert found.cut is not None
+    assert asked == [chosen, ["CPUExecutionProvider"]], "asked, and warned of, once"
+    assert_allclose(found(X, "logits"), logits, atol=1e-5)
+
+
 def test_uploading_first_gives_the_same(scorer_of_it):
     session = open_session(scorer_of_it.model.network((3, 20, 20)).SerializeToString())
     patches = np.random.default_rng(0).random((5, 3, 20, 20), dtype=np.float32)

@@ -52,8 +52,11 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a network to half precision; what goes in and comes out stays float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    # The converter writes into what it is given.
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
     converted: onnx.ModelProto = convert_float_to_float16(
-        model, keep_io_types=True, disable_shape_infer=True
+        own, keep_io_types=True, disable_shape_infer=True
     )
     return converted
 
