@@ -79,8 +79,6 @@ class OnnxBackend(BaseEstimator):
             scorer = OnnxScorer(self, verbose=self.verbose)
             scorer.prepare(X.shape)
             self._scorer = scorer
-        elif self._scorer.model.is_stale():
-            self._scorer.refresh()
         self._scorer.verbose = self.verbose
         self._scorer.prepare(X.shape)
         return self._scorer

@@ -90,7 +90,7 @@ def measure(device="cuda", sizes=SIZES):
                 **{name: f"{value:,.0f}" for name, value in best.items()},
                 "share of the network alone": f"{best[names[3]] / best[names[2]]:.0%}",
                 "over the best torch row": f"{best[names[3]] / fastest:.1f} x",
-                "top 100 shared by float16 and float32": f"{len(top[0] & top[1]) / 100:.2f}",
+                "top 100 shared by float16 and float32": f"{len(top[0] & top[1]) / len(top[0]):.2f}",
                 "bytes uploaded for a candidate": f"{3 * size**2:,}",
             }
         )

@@ -47,6 +47,12 @@ class ScoringModel(Protocol):
     def identity(self) -> str:
         """Hash of all that scores depend on, besides the pool and the parameters of the score."""
 
+    def refresh(self) -> bool:
+        """Take the present weights; False where the network has to be exported anew."""
+
+    def is_stale(self) -> bool:
+        """Whether the weights have changed since they were taken."""
+
 
 class EstimatorModel:
     """A fitted AIFTClassifier around a CNN, or around a pipeline that begins with its features.

@@ -42,8 +42,8 @@ class OnnxScorer:
     Parameters
     ----------
     estimator : AIFTClassifier
-        Fitted, with a `CNNClassifier` or a pipeline that begins with `CNNFeatures`. After it was
-        trained on, `refresh` takes its new weights.
+        Fitted, with a `CNNClassifier` or a pipeline that begins with `CNNFeatures`. When it has
+        learnt more, the next pass takes its new weights.
     providers : "auto", str or sequence of str, default="auto"
         ONNX Runtime's execution providers; "auto" is CUDA where it loads, else the CPU.
     precision : {"auto", "float32", "float16"}, default="auto"
@@ -149,7 +149,7 @@ class OnnxScorer:
         OutOfMemoryError
             If a single patch does not fit the memory.
         """
-        shape = self._check_pool(pool)
+        shape = self._begin(pool)
 
         def work(P: NDArray[np.float32]) -> dict[str, Array]:
             proba = P.mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -257,8 +257,9 @@ class OnnxScorer:
         ndarray of shape (n, …)
             Its results.
         """
+        shape = self._begin(pool)
         work = self._of_patches(lambda P: {"result": function(P)})
-        return self._scan(pool, self._check_pool(pool), work)["result"]
+        return self._scan(pool, shape, work)["result"]
 
     def patch_proba(self, pool: Any) -> NDArray[np.float32]:
         """Probabilities of every patch: P.
@@ -288,7 +289,7 @@ class OnnxScorer:
         ndarray of shape (n, E), float32
             What the head is given.
         """
-        shape = self._check_pool(pool)
+        shape = self._begin(pool)
 
         def work(candidates: Array) -> dict[str, Array]:
             images = check_images(candidates, ndim=len(shape))
@@ -332,7 +333,7 @@ class OnnxScorer:
         return outcome.indices, outcome.scores
 
     def _race(self, pool: Any, b: int) -> Race:
-        shape = self._check_pool(pool)
+        shape = self._begin(pool)
         n, m = shape[0], self._n_patches(shape)
 
         def evaluate(rows: NDArray[np.intp], views: list[int]) -> NDArray[np.float32]:
@@ -365,6 +366,8 @@ class OnnxScorer:
 
     def refresh(self) -> Self:
         """Take the weights that the estimator has now, without exporting it again.
+
+        Every pass does so by itself where they have changed.
 
         Returns
         -------
@@ -410,6 +413,13 @@ class OnnxScorer:
             )
         return known
 
+    def _begin(self, pool: Any) -> tuple[int, ...]:
+        """Check the pool, and take the weights that the estimator has now; return the shape."""
+        shape = self._check_pool(pool)
+        if self.model.is_stale():
+            self.refresh()
+        return shape
+
     def _check_pool(self, pool: Any) -> tuple[int, ...]:
         """Check what can be checked without reading; return the shape."""
         shape = image_shape(pool)
@@ -437,7 +447,7 @@ class OnnxScorer:
     def _identity(self, pool: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         """What scores in a folder depend on."""
         digest = hashlib.sha256()
-        for row in {0, shape[0] // 2, shape[0] - 1}:
+        for row in sorted({0, shape[0] // 2, shape[0] - 1}):
             digest.update(np.ascontiguousarray(pool[row : row + 1]).tobytes())
         return {
             "format": "aift-sklearn scores 1",
