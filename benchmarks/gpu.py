@@ -84,13 +84,13 @@ def measure(device="cuda", sizes=SIZES):
             best[name] = max(best[name], k / seconds(run))
         top = [set(np.argsort(-s.score(pool)[0])[:100].tolist()) for s in (half, single)]
         names = list(best)
-        fastest = max(best[names[0]], best[names[1]])
+        fastest, shared = max(best[names[0]], best[names[1]]), len(top[0] & top[1]) / len(top[0])
         columns.append(
             {
                 **{name: f"{value:,.0f}" for name, value in best.items()},
                 "share of the network alone": f"{best[names[3]] / best[names[2]]:.0%}",
                 "over the best torch row": f"{best[names[3]] / fastest:.1f} x",
-                "top 100 shared by float16 and float32": f"{len(top[0] & top[1]) / len(top[0]):.2f}",
+                "top 100 shared by float16 and float32": f"{shared:.2f}",
                 "bytes uploaded for a candidate": f"{3 * size**2:,}",
             }
         )
