@@ -15,6 +15,7 @@ PACKAGE = Path(aift_sklearn.__file__).parent
 # A module imports only from those before it.
 ORDER = [
     "errors",
+    "_writing",
     "_checks",
     "progress",
     "_candidates",

@@ -104,7 +104,8 @@ def test_any_runtime_runs_the_file_from_bytes_to_scores(model, path):
 
 def test_a_file_of_floats_and_one_of_patches_cut_already(tmp_path):
     model = fitted(ESTIMATORS["cnn"]())
-    path = OnnxScorer(model).save(tmp_path / "floats.onnx", dtype=np.float32)
+    scorer = OnnxScorer(model, alpha=np.float32(0.25))
+    path = scorer.save(tmp_path / "floats.onnx", dtype=np.float32)
     floats = (X / 255).astype(np.float32)
     (score,) = onnxruntime.InferenceSession(path).run(["score"], {"candidates": floats})
     assert_allclose(score, model.score_candidates(floats), rtol=1e-3, atol=1e-6)

@@ -582,6 +582,7 @@ def test_pools_that_do_not_fit_are_refused(pool, error, message, scorer_of_it):
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": "large"}, "batch_size='large'"),
         ({"providers": "NoneSuch"}, "NoneSuch"),
+        ({"n_threads": 0}, "n_threads=0"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(options, message, fitted):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from .._candidates import softmax, with_columns
+from .._writing import write_atomically
 from ..errors import DataError, ExportError, MissingDependencyError, ModelFileError
 from ..scores import EPS, n_kept
 from .fused import OPSET, arranged, cutting, joined, probabilities, scoring, subgraph
@@ -109,7 +110,10 @@ def fused_model(
             "size": list(size),
             "n_patches": m,
             "matrices": None if matrices is None else matrices.tolist(),
-            "consistency": consistency,
+            "consistency": {
+                name: value.item() if isinstance(value, np.generic) else value
+                for name, value in consistency.items()
+            },
             "model": model.identity(),
             "opset": OPSET,
         },
@@ -205,17 +209,7 @@ def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file name, such as {path / 'model.onnx'}.")
-    data = model.SerializeToString()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_atomically(path, model.SerializeToString())
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from .._checks import check_int
 from .._resampling import Resampling, as_floats, resampling
 from ..errors import OutOfMemoryError, ParameterError
 from .fused import cutting, joined, subgraph, view_grid
@@ -109,7 +110,9 @@ class PatchPass:
         if precision not in _PRECISIONS:
             raise ParameterError(f"precision={precision!r}; expected one of {_PRECISIONS}.")
         self.image_shape, self.size, self.matrices = image_shape, size, matrices
-        self.precision, cores = precision, n_threads or count_threads()
+        self.precision, cores = precision, count_threads()
+        if n_threads is not None:
+            cores = check_int("n_threads", n_threads, minimum=1)
         providers = choose_providers(providers)
         if providers[0] in _GPUS:
             # One that does not load is warned of, once, and the work is arranged for another.
@@ -122,9 +125,7 @@ class PatchPass:
         self.n_workers = 2 if self.on_gpu else cores
         if batch_size == "auto":
             batch_size = default_batch_size(size, on_gpu=self.on_gpu)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"batch_size={batch_size!r}; expected 'auto' or a number ≥ 1.")
-        self.batch_size = batch_size
+        self.batch_size = check_int("batch_size", batch_size, minimum=1)
         self.cut: Resampling | None = None
         if matrices is not None and not self.on_gpu:
             self.cut = resampling(matrices, image_shape[1:], size)

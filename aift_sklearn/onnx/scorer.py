@@ -133,7 +133,8 @@ class OnnxScorer:
             Candidates, or patches that were cut already: an array, a memory map, Zarr, HDF5,
             anything with a shape that slices. It is read part by part, ahead of the computation.
         folder : path-like, optional
-            Keeps what is finished, in shards: a run that is interrupted goes on from there.
+            Keeps what is finished, in shards: a run that is interrupted goes on from there. The
+            pool is known again by its shape and three of its candidates.
 
         Returns
         -------

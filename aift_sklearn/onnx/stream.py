@@ -12,7 +12,6 @@ import io
 import json
 import math
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._writing import write_atomically
 from ..errors import DataError
 from ..progress import ProgressBar
 
@@ -208,7 +208,7 @@ class Shards:
                 )
         else:
             text = json.dumps({**wanted, "shard_size": size}, indent=1)
-            _write(path, text.encode())
+            write_atomically(path, text)
         self.size = size
 
     def __len__(self) -> int:
@@ -241,7 +241,7 @@ class Shards:
         """Write a shard in one step."""
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, sha256=np.array(_digest(results)), **results)
-        _write(self._path(shard), buffer.getvalue())
+        write_atomically(self._path(shard), buffer.getvalue())
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:06d}.npz"
@@ -317,15 +317,3 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(known, dict) or not isinstance(known.get("shard_size"), int):
         raise DataError(f"{path} is not of this package; pass another folder.")
     return known
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

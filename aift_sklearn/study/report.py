@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .._writing import write_atomically
 from ..errors import ParameterError
 from .curves import METRIC_NAMES, by_head, check_metric, check_table
 from .figures import MANY, METRICS, class_entries, plot_class_balance, plot_learning_curves, png
@@ -80,19 +81,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {"number": _number, "signed": signed}
     return environment.get_template("report.html.jinja")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _references(
@@ -273,5 +261,5 @@ def write_report(
         versions=_versions(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    _write_atomically(path, page)
+    write_atomically(path, page)
     return path

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from .._writing import write_atomically
 from ..errors import DataError, ParameterError
 
 __all__ = ["Journal", "read_table", "write_table"]
@@ -131,18 +132,9 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     Path
         The file written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for row in table.to_dict("records"):
-                file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    rows = table.to_dict("records")
+    text = "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows)
+    return write_atomically(Path(path), text)
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
