@@ -258,6 +258,14 @@ def test_reading_is_few_parts_ahead(small_parts, fitted):
     assert most[0] <= 5
 
 
+@pytest.mark.parametrize("given", [X[:43], X[:, :, :10], X[:0]])
+def test_a_pool_that_gives_less_than_it_says_is_refused(given, small_parts, scorer_of_it):
+    pool = OnlySlices(given)
+    pool.shape = X.shape
+    with pytest.raises(DataError, match=r"has shape .*; expected \(\d, 3, 20, 20\), as the pool's"):
+        scorer_of_it.score(pool)
+
+
 def test_an_error_in_a_worker_reaches_the_caller(small_parts, scorer_of_it):
     broken = (X / 255).astype(np.float32)
     broken[40, 1, 2, 3] = np.nan

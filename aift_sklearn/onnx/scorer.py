@@ -468,6 +468,7 @@ class OnnxScorer:
         shards: Shards | None = None,
     ) -> dict[str, Array]:
         """Compute part by part: arrays with a row for each candidate that is wanted."""
+        pool = pool if hasattr(pool, "shape") else np.asarray(pool)
         passes = self._passes(shape)
         n_patches = max(passes.batch_size, _PART_PIXELS // (passes.size[0] * passes.size[1]))
         n_bytes = int(np.prod(shape[1:])) * np.dtype(getattr(pool, "dtype", np.uint8)).itemsize

@@ -49,9 +49,15 @@ class Part(NamedTuple):
         return self.stop - self.start if self.rows is None else len(self.rows)
 
     def read(self, pool: Any) -> Array:
-        """Read them as an array."""
-        part = pool[self.start : self.stop]
-        return np.asarray(part if self.rows is None else np.asarray(part)[self.rows])
+        """Read them as an array, or raise DataError where the pool gives others than it says."""
+        part = np.asarray(pool[self.start : self.stop])
+        expected = (self.stop - self.start, *np.shape(pool)[1:])
+        if part.shape != expected:
+            raise DataError(
+                f"pool[{self.start}:{self.stop}] has shape {part.shape}; expected {expected}, as "
+                "the pool's own shape says. Is its file complete?"
+            )
+        return part if self.rows is None else part[self.rows]
 
 
 def as_parts(
