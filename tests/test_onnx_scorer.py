@@ -276,11 +276,13 @@ def test_an_error_in_a_worker_reaches_the_caller(small_parts, scorer_of_it):
 def test_progress_is_shown_where_asked(fitted, capsys, monkeypatch):
     advanced = []
     monkeypatch.setattr(
-        scorer.ProgressBar, "advance", lambda self, k=1: advanced.append((self.enabled, k))
+        scorer.ProgressBar,
+        "advance",
+        lambda self, k=1: advanced.append((self.enabled, self.description, k)),
     )
     OnnxScorer(fitted, verbose=1).score(X)
-    assert sum(k for _, k in advanced) == 61
-    assert all(enabled for enabled, _ in advanced)
+    assert sum(k for *_, k in advanced) == 61
+    assert all(what[:2] == (True, "scoring on CPU") for what in advanced)
 
 
 def test_a_run_that_was_interrupted_goes_on(small_parts, scorer_of_it, tmp_path):

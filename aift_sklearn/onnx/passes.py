@@ -90,8 +90,8 @@ class PatchPass:
     ----------
     n_workers : int
         How many threads may call it at once with profit.
-    provider : str
-        Where it runs.
+    provider, where : str
+        Where it runs, as ONNX Runtime names it, and for people.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class PatchPass:
             probe = open_session(network.SerializeToString(), providers=providers)
             providers = list(probe.get_providers())
         self.on_gpu = providers[0] in _GPUS
+        self.where = providers[0].removesuffix("ExecutionProvider")
         # Others than CUDA's find their own way to the device.
         self.device = "cuda" if providers[0] == "CUDAExecutionProvider" else "cpu"
         # On a GPU one worker uploads while the other's batch is computed.

@@ -482,6 +482,7 @@ class OnnxScorer:
         parts = as_parts(shape[0], max(1, step), rows, multiple=multiple)
         missing = [part for part in parts if results.begin(part)]
         total = sum(part.n for part in missing)
-        with ProgressBar("scoring", total, enabled=bool(self.verbose)) as bar:
+        text = f"scoring on {passes.where}"
+        with ProgressBar(text, total, enabled=bool(self.verbose)) as bar:
             scan(pool, missing, work, n_workers=passes.n_workers, done=results.add, bar=bar)
         return results.arrays
