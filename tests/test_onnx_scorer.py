@@ -523,7 +523,6 @@ def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatc
     graph = model.network((3, 20, 20))
     found = passes_of(model, graph, providers=name, open_session=on_another_device(name))
     assert (found.on_gpu, found.n_workers, found.provider) == (True, 2, name)
-    assert found.batch_size == 4096
     assert_allclose(found(X, "logits"), logits, atol=0.05)
     assert not np.array_equal(found(X, "logits"), logits)
     single = passes_of(
@@ -535,6 +534,34 @@ def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatc
     )
     assert_allclose(single(X, "logits"), logits, atol=1e-4)
     assert_allclose(single(X, "logits", [2, 0]), logits[:, [2, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("busy_from", "most", "expected"), [(256, 10**9, 256), (10**9, 300, 256), (10**9, 10**9, 4096)]
+)
+def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
+    busy_from, most, expected, scorer_of_it, monkeypatch
+):
+    name = "DmlExecutionProvider"
+    monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
+
+    class Timed:
+        """Takes as long for few patches as for many, until it is busy or out of memory."""
+
+        def get_providers(self):
+            return [name]
+
+        def run(self, outputs, inputs):
+            k = 4 * len(inputs["candidates"])
+            if k > most:
+                raise RuntimeError("CUDA out of memory")
+            time.sleep(0.02 * max(1, k / busy_from))
+            return [np.zeros((k, 3), dtype=np.float32)]
+
+    graph = scorer_of_it.model.network((3, 20, 20))
+    found = passes_of(scorer_of_it.model, graph, open_session=lambda model, **options: Timed())
+    assert found(X, "logits").shape == (61, 4, 3)
+    assert found.batch_size == expected
 
 
 def test_a_gpu_that_does_not_load_leaves_the_work_to_the_cpu(scorer_of_it, monkeypatch):

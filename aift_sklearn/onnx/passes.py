@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ Floats = NDArray[np.float32]
 _GPUS = tuple(
     f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "ROCM", "MIGraphX", "Dml")
 )
+# Patches of the first batch that is tried on a GPU.
+_FIRST_BATCH = 64
 _PRECISIONS = ("auto", "float32", "float16")
 
 
@@ -80,7 +83,8 @@ class PatchPass:
     precision : {"auto", "float32", "float16"}
         Of the network. "auto" is half on a GPU.
     batch_size : "auto" or int
-        Patches of one batch. Where they do not fit the memory, it is halved.
+        Patches of one batch. "auto" fits a core's cache, and is found by trial on a GPU. Where they
+        do not fit the memory, it is halved.
     n_threads : int, optional
         Cores; by default those of the process.
     open_session : callable
@@ -124,9 +128,12 @@ class PatchPass:
         self.device = "cuda" if providers[0] == "CUDAExecutionProvider" else "cpu"
         # On a GPU one worker uploads while the other's batch is computed.
         self.n_workers = 2 if self.on_gpu else cores
+        # A GPU's best depends on its size and on what else it does: found with the first batch.
+        self._is_tuned = batch_size != "auto" or not self.on_gpu
         if batch_size == "auto":
             batch_size = default_batch_size(size, on_gpu=self.on_gpu)
         self.batch_size = check_int("batch_size", batch_size, minimum=1)
+        self._tuning = threading.Lock()
         self.cut: Resampling | None = None
         if matrices is not None and not self.on_gpu:
             self.cut = resampling(matrices, image_shape[1:], size)
@@ -228,6 +235,9 @@ class PatchPass:
     def _in_graph(self, candidates: Array, output: str, views: list[int]) -> NDArray[np.float32]:
         assert self.matrices is not None
         grid = view_grid(self.matrices[views], self.image_shape[1:], self.size)
+        with self._tuning:
+            if not self._is_tuned:
+                self._tune(candidates, grid, output, len(views))
         parts, start = [], 0
         while start < len(candidates):
             step = max(1, self.batch_size // len(views))
@@ -239,6 +249,23 @@ class PatchPass:
                 start += len(batch)
         outputs = np.concatenate(parts)
         return outputs.reshape(len(candidates), len(views), *outputs.shape[1:])
+
+    def _tune(self, candidates: Array, grid: Floats, output: str, m: int) -> None:
+        """Double the batch while that is faster by a twentieth, and fits the memory."""
+        self._is_tuned, fastest, found = True, 0.0, 0
+        most, k = self.batch_size, max(1, _FIRST_BATCH // m)
+        while k * m <= most:
+            batch = np.resize(candidates, (k, *candidates.shape[1:]))
+            inputs = {"candidates": batch, "grid": grid}
+            # Once to allocate, once to measure.
+            fits = self._attempt(inputs, output, batch.dtype, k * m) is not None
+            start = time.perf_counter()
+            fits = fits and self._attempt(inputs, output, batch.dtype, k * m) is not None
+            rate = k * m / (time.perf_counter() - start)
+            if not fits or rate < 1.05 * fastest:
+                break
+            fastest, found, k = rate, k * m, 2 * k
+        self.batch_size = found or self.batch_size
 
     def _attempt(
         self, inputs: dict[str, Array], output: str, dtype: np.dtype[Any], k: int

@@ -246,7 +246,8 @@ class Shards:
     def save(self, shard: int, results: Results) -> None:
         """Write a shard in one step."""
         buffer = io.BytesIO()
-        np.savez(buffer, sha256=np.array(_digest(results)), **results)
+        arrays: dict[str, Any] = {"sha256": np.array(_digest(results)), **results}
+        np.savez(buffer, **arrays)
         write_atomically(self._path(shard), buffer.getvalue())
 
     def _path(self, shard: int) -> Path:
