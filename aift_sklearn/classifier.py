@@ -77,7 +77,7 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
         `CNNFeatures`, and the pool is so large that it pays to export the network first, which
         takes seconds (2,000 patches of 128 × 128 pixels, say); else the estimator itself. "onnx":
         whenever it can be exported. "torch": the estimator itself, always. Probabilities differ by
-        rounding only.
+        rounding only, on a GPU by that of half precision.
     warm_start : bool, default=False
         Let `fit` continue from the present weights, for loops that only know ``fit``, such as
         modAL's ActiveLearner.
