@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from ._candidates import first_step
 from ._checks import check_option
 from .errors import BackendWarning, ExportError, MissingDependencyError
 
@@ -50,9 +51,7 @@ class OnnxBackend(BaseEstimator):
 
     def _pays(self, X: Any) -> bool:
         """Whether ONNX Runtime can be used, and saves more time than it costs."""
-        estimator = self.__dict__.get("estimator_")
-        steps = getattr(estimator, "steps", None)
-        module = getattr(steps[0][1] if steps else estimator, "module_", None)
+        module = getattr(first_step(self.__dict__.get("estimator_")), "module_", None)
         installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
         if module is None or not installed or self._said:
             return False
@@ -76,9 +75,7 @@ class OnnxBackend(BaseEstimator):
         if self._scorer is None:
             from .onnx.scorer import OnnxScorer
 
-            scorer = OnnxScorer(self, verbose=self.verbose)
-            scorer.prepare(X.shape)
-            self._scorer = scorer
+            self._scorer = OnnxScorer(self)
         self._scorer.verbose = self.verbose
         self._scorer.prepare(X.shape)
         return self._scorer

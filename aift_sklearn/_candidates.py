@@ -26,6 +26,7 @@ __all__ = [
     "CandidateInput",
     "check_not_empty",
     "embedder",
+    "first_step",
     "join",
     "pick_rows",
     "seeded",
@@ -140,9 +141,14 @@ def pick_rows(X: Any, indices: NDArray[np.intp]) -> Any:
 
 def embedder(estimator: Any) -> Callable[[Array], Array] | None:
     """Find the embedding of an estimator, or of the first step of a pipeline."""
-    steps = getattr(estimator, "steps", None)
-    embed = getattr(steps[0][1] if steps else estimator, "embed", None)
+    embed = getattr(first_step(estimator), "embed", None)
     return embed if callable(embed) else None
+
+
+def first_step(estimator: Any) -> Any:
+    """Return what sees the patches: the first step of a pipeline, or the estimator itself."""
+    steps = getattr(estimator, "steps", None)
+    return steps[0][1] if steps else estimator
 
 
 def seeded(estimator: Any, rng: np.random.RandomState) -> Any:

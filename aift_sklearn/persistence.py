@@ -109,7 +109,7 @@ def save(
             "version": VERSION,
             "class": type(estimator).__name__,
             "written": written,
-            "versions": _versions(),
+            "versions": package_versions(_PACKAGES),
             "files": files,
             "model": tree,
         }
@@ -389,9 +389,10 @@ def _digest(model: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of those packages that are installed."""
     versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions

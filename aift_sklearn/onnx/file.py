@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from onnx import helper
 from .._candidates import softmax, with_columns
 from .._writing import write_atomically
 from ..errors import DataError, ExportError, MissingDependencyError, ModelFileError
+from ..persistence import package_versions
 from ..scores import EPS, n_kept
 from .fused import OPSET, arranged, cutting, joined, probabilities, scoring, subgraph
 from .model import EstimatorModel
@@ -169,13 +168,11 @@ def _hide(model: onnx.ModelProto, names: set[str]) -> None:
 
 
 def _describe(model: onnx.ModelProto, facts: dict[str, Any]) -> None:
-    packages = ("aift-sklearn", "onnx", "scikit-learn", "torch")
     facts = {
         "format": _FORMAT,
         "version": _VERSION,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in packages},
+        "versions": package_versions(("aift-sklearn", "onnx", "scikit-learn", "torch")),
         **facts,
         "graph": _graph_digest(model),
     }

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from .._candidates import softmax, with_columns
+from .._candidates import first_step, softmax, with_columns
 from ..errors import ExportError
 
 __all__ = ["EstimatorModel", "ScoringModel"]
@@ -99,8 +99,7 @@ class EstimatorModel:
 
     @property
     def _module(self) -> Any:
-        steps = self._steps
-        return getattr(steps[0][1] if steps else self.classifier.estimator_, "module_", None)
+        return getattr(first_step(self.classifier.estimator_), "module_", None)
 
     @property
     def classes(self) -> Array:

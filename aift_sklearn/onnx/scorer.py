@@ -17,7 +17,7 @@ from .._checks import check_images, image_shape
 from ..errors import DataError, ExportError, ParameterError
 from ..progress import ProgressBar
 from ..scores import patch_consistency
-from ..selection import check_n_instances
+from ..selection import check_n_instances, top
 from .model import EstimatorModel, ScoringModel
 from .passes import PatchPass
 from .racing import Race, race
@@ -328,8 +328,8 @@ class OnnxScorer:
         check_n_instances(b, shape[0])
         if not racing:
             scores, _ = self.score(pool)
-            order = np.argsort(-scores, kind="stable")[:b]
-            return order, scores[order]
+            indices = top(scores, b)
+            return indices, scores[indices]
         outcome = self._race(pool, b)
         return outcome.indices, outcome.scores
 

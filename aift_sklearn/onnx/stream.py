@@ -273,10 +273,12 @@ class Gathered:
     def __init__(self, n: int, shards: Shards | None = None) -> None:
         self.n, self.shards = n, shards
         self.arrays: dict[str, Array] = {}
-        self._finished = {} if shards is None else shards.finished()
+        self._finished: dict[int, Results] = {}
         self._open: dict[int, int] = {}
-        for shard, results in self._finished.items():
-            self._put(shards.bounds(shard)[0], results)  # type: ignore[union-attr]
+        if shards is not None:
+            self._finished = shards.finished()
+            for shard, results in self._finished.items():
+                self._put(shards.bounds(shard)[0], results)
 
     def begin(self, part: Part) -> bool:
         """Whether a part is still to be computed."""
