@@ -27,12 +27,12 @@ from ._checks import (
     image_shape,
     unchanged_on_error,
 )
-from ._prediction import PatchPrediction
 from ._weights import WeightRouting, weight_parameter
 from .errors import ParameterError, TrainingInterrupted
 from .memory import Memory
 from .patches import AffinePatches, JitterPatches
 from .persistence import SaveMixin
+from .prediction.candidates import PatchPrediction
 
 __all__ = ["AIFTClassifier"]
 
@@ -304,7 +304,7 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
             return clone(self.estimator)
         if n_dims == 2:
             return LogisticRegression(max_iter=1000)
-        from .cnn import CNNClassifier
+        from .networks.cnn import CNNClassifier
 
         return CNNClassifier()
 

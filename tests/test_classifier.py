@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from conftest import make_blobs
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from samples import make_blobs
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier

@@ -3,10 +3,10 @@
 import joblib
 import numpy as np
 import pytest
-from conftest import make_blobs
 from modAL.models import ActiveLearner
 from modAL.uncertainty import classifier_entropy
 from modAL.utils.combination import make_linear_combination, make_product
+from samples import make_blobs
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_blobs
 from fakes import TableModel, spied_classifier
 from modAL.models import ActiveLearner
 from modAL.uncertainty import uncertainty_sampling
+from samples import make_blobs
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_blobs
+from samples import make_blobs
 
 from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier
 from aift_sklearn.errors import ParameterError

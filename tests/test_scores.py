@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, binary
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from samples import GOLDEN, binary
 
 import aift_sklearn
 from aift_sklearn import scores

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from .._resampling import oversampling
+from ..patches._resampling import oversampling
 
 __all__ = [
     "OPSET",

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..backbones import Backbone
 from ..errors import ExportError
+from ..networks.backbones import Backbone
 
 __all__ = ["NetworkGraph"]
 

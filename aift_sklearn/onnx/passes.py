@@ -21,8 +21,8 @@ import onnx
 from numpy.typing import NDArray
 
 from .._checks import check_int
-from .._resampling import Resampling, as_floats, resampling
 from ..errors import OutOfMemoryError, ParameterError
+from ..patches._resampling import Resampling, as_floats, resampling
 from .fused import cutting, joined, subgraph, view_grid
 from .runtime import choose_providers, count_threads, open_session
 

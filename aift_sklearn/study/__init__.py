@@ -14,8 +14,8 @@ except ImportError as error:
         error.name or "a package", extra="study", purpose="aift_sklearn.study"
     ) from error
 
+from ..query import random_sampling
 from .datasets import Dataset, split_dataset
-from .figures import plot_learning_curves
 from .files import (
     load_boxes,
     load_csv,
@@ -31,9 +31,9 @@ from .metrics import (
     paired_interval,
     summarise,
 )
-from .report import headline, write_report
+from .report import headline, plot_learning_curves, write_report
 from .simulate import evaluate, simulate, whole_pool
-from .strategies import STRATEGIES, random_sampling
+from .strategies import STRATEGIES
 from .tables import read_table, write_table
 from .tissue import load_tissue
 

@@ -15,16 +15,16 @@ from sklearn.pipeline import make_pipeline
 
 from .._checks import check_option
 from ..classifier import AIFTClassifier
-from ..cnn import CNNClassifier
 from ..errors import ParameterError
-from ..features import CNNFeatures
+from ..networks.cnn import CNNClassifier
+from ..networks.features import CNNFeatures
 from ..patches import AffinePatches
 from .curves import mean_curve
 from .datasets import Dataset
-from .figures import METRICS
 from .files import open_dataset
 from .metrics import summarise
-from .report import headline, write_report
+from .report.figures import METRICS
+from .report.page import headline, write_report
 from .simulate import simulate, whole_pool
 from .strategies import build_strategy
 from .tissue import load_tissue

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 
-from ..features import CNNFeatures
+from ..networks.features import CNNFeatures
 from ..patches import AffinePatches
 from ..progress import ProgressBar
 from .datasets import Dataset

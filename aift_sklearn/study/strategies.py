@@ -11,28 +11,12 @@ import numpy as np
 from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
 from numpy.typing import NDArray
 
-from .._modal import query_result
 from ..errors import DataError, ParameterError
-from ..query import aift_sampling
+from ..query import aift_sampling, random_sampling
 
-__all__ = ["STRATEGIES", "ask", "build_strategy", "random_sampling"]
+__all__ = ["STRATEGIES", "ask", "build_strategy"]
 
 Strategy = Callable[..., Any]
-
-
-def random_sampling(
-    classifier: Any, X_pool: Any, n_instances: int = 1, *, random_state: Any = None
-) -> Any:
-    """Ask for candidates drawn at random: what any strategy has to beat.
-
-    Examples
-    --------
-    >>> ask(random_sampling, None, np.zeros((50, 3)), 4, random_state=0)
-    array([13, 25, 30, 39])
-    """
-    rng = np.random.default_rng(random_state)
-    drawn = np.sort(rng.choice(len(X_pool), n_instances, replace=False))
-    return query_result(drawn, None)
 
 
 STRATEGIES: dict[str, Strategy] = {

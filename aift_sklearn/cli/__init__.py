@@ -1,0 +1,5 @@
+"""The command ``aift``."""
+
+from .app import app, main
+
+__all__ = ["app", "main"]

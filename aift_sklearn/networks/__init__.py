@@ -1,0 +1,1 @@
+"""Pre-trained CNNs: backbones, their training, and the estimators around them."""

@@ -1,0 +1,506 @@
+"""CNNClassifier (image → class; skorch inside) and CNNFeatures (image → embedding)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.metaestimators import available_if
+
+from .._candidates import softmax
+from .._checks import (
+    check_groups,
+    check_int,
+    check_known_labels,
+    check_labels,
+    check_number,
+    check_option,
+    check_same_classes,
+    check_weights,
+    unchanged_on_error,
+)
+from ..errors import ModelNotFittedError, ParameterError
+from ..persistence import SaveMixin
+from ._callbacks import SCHEDULES
+from ._embedding import EmbeddingMixin, pick_device
+from ._heldout import hold_out
+from .backbones import BACKBONES
+from .features import CNNFeatures
+from .training import Examples, Network, Settings, seeded, train
+
+__all__ = ["CNNClassifier", "CNNFeatures"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """Checked images, classes, weights and groups of one call."""
+
+    X: Array
+    y: Array
+    weight: Array | None
+    groups: Array | None
+
+    @classmethod
+    def of(cls, X: Array, y: Array, weight: Any, groups: Any) -> Self:
+        """Check weights and groups, and leave out what weighs nothing."""
+        weight = check_weights(weight, len(y))
+        groups = check_groups(groups, len(y))
+        if weight is None or weight.all():
+            return cls(X, y, weight, groups)
+        rows = np.flatnonzero(weight)
+        return cls(X[rows], y[rows], weight[rows], None if groups is None else groups[rows])
+
+
+def _has_pretrained_head(self: CNNClassifier) -> bool:
+    return self.pretrained and isinstance(self.backbone, str) and self.backbone in BACKBONES
+
+
+class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
+    """Fine-tune a pre-trained CNN to classify images.
+
+    ``fit`` starts from the pre-trained weights, `partial_fit` continues from the present ones.
+    The network is trained by skorch; labels may be strings or any integers.
+
+    Parameters
+    ----------
+    backbone : str, nn.Module or callable, default="efficientnet_lite0"
+        "efficientnet_lite0", whose ImageNet weights come with a package and need no network;
+        "efficientnet_lite1" and "efficientnet_lite2", larger, with the extra ``backbones``;
+        "timm:NAME", such as "timm:resnet18", where timm is installed, which downloads weights; a
+        module that maps images (k, C, h, w), or features (k, f), to embeddings (k, E), which is
+        copied; or a function that returns one.
+    pretrained : bool, default=True
+        Whether the backbone's weights are of use before training. A backbone by name is loaded
+        with ImageNet weights, or else with random ones.
+    trainable : {"all", "head"} or int, default="all"
+        What is trained: everything, the new head alone, or the head and that many of the last
+        blocks, children of the network that have weights. Less trains faster and needs fewer
+        labels; more can learn what ImageNet lacks.
+    lr : float, default=5e-4
+        Largest learning rate of the backbone; in each call it rises to that and falls to zero. A
+        larger value learns faster and forgets more. With 0 nothing changes.
+    continued_lr_factor : float, default=0.5
+        Learning rates of a `partial_fit` that continues, as multiples of those of the first call.
+        A network that is already fine-tuned needs smaller steps.
+    head_lr_factor : float, default=10
+        Learning rate of the new head, as a multiple of ``lr``.
+    max_epochs : int, default=10
+        Passes over the images in one call.
+    batch_size : int, default=32
+        Images per step.
+    weight_decay : float, default=1e-4
+        AdamW's decoupled weight decay.
+    max_grad_norm : float, default=5.0
+        The gradient is shortened to this norm.
+    class_weight : None or "balanced", default=None
+        "balanced" weights classes inversely to their frequency in the call's labels.
+    schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the learning rate goes on after it rose over a fifth of the steps.
+    early_stopping : int, optional
+        Patience: hold some of the call's images out, stop once their loss has not improved for
+        that many epochs, and keep the best weights. ``max_epochs`` stays the limit.
+    calibration : None or "temperature", default=None
+        "temperature" divides logits by the number that predicts the held-out images best, so that
+        probabilities mean what they say. It changes no predicted class.
+    validation_fraction : float, default=0.2
+        Share of the call's images that is held out for early stopping and calibration, of each
+        class in proportion. Where that is fewer than four images, or of one class, nothing is held
+        out, and both are left alone.
+    callbacks : list of skorch callbacks, optional
+        Called besides those of this class: ``Checkpoint``, ``EpochScoring``, ``LRScheduler`` ...;
+        or pairs (name, callback). Each call trains with copies of them. One that cannot be copied,
+        such as ``TensorBoard`` with its writer, or that shares something with its caller, is
+        given as a function of no argument that makes it. Those that look at ``valid_loss`` need
+        held-out images.
+    augmentation : AffinePatches, optional
+        Draws fresh views of each image in every epoch. None trains on the images as they are.
+    augmentation_views : int, default=1
+        Views of each image in an epoch.
+    device : str, default="auto"
+        "auto" is "cuda" where there is one, else "cpu".
+    verbose : int, default=0
+        1 shows a progress bar with the loss.
+    random_state : int, RandomState or None, default=None
+        Seeds the order of the images, their views, and new weights.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        Class labels, sorted.
+    module_ : Network
+        The trained network, ``module_.backbone`` and ``module_.head``.
+    history_ : list of dict
+        epoch, train_loss and dur (seconds) of each epoch since the last `fit`, and what callbacks
+        recorded; with held-out images also valid_loss and valid_accuracy.
+    temperature_ : float
+        What logits are divided by, from 0.2 (surer) to 20; 1 without calibration. A
+        `partial_fit` that holds nothing out, or is interrupted, keeps it.
+    n_features_in_ : int
+        Channels C of the images.
+
+    Notes
+    -----
+    Batch-norm statistics stay as they were pre-trained. Only a backbone without pre-training
+    adapts them, in its first call, in batches of 16 and more: one odd batch of new labels cannot
+    move the predictions for old images.
+
+    Ctrl-C leaves a usable classifier: the weights of the last finished epoch, or, before one was
+    finished, those from before the call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
+    >>> y = ["cyst", "cyst", "tumour", "cyst", "tumour", "tumour", "cyst", "tumour"]
+    >>> cnn = CNNClassifier(trainable="head", max_epochs=1, random_state=0).fit(X, y)
+    >>> cnn.partial_fit(X[:4], y[:4]).predict_proba(X).shape
+    (8, 2)
+    >>> cnn.embed(X).shape
+    (8, 1280)
+    """
+
+    # Whoever splits by groups need not have them handed on as well.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
+    __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False}
+
+    history_: list[dict[str, float]]
+    temperature_: float
+
+    def __init__(
+        self,
+        backbone: Any = "efficientnet_lite0",
+        *,
+        pretrained: bool = True,
+        trainable: str | int = "all",
+        lr: float = 5e-4,
+        continued_lr_factor: float = 0.5,
+        head_lr_factor: float = 10.0,
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        weight_decay: float = 1e-4,
+        max_grad_norm: float = 5.0,
+        class_weight: str | None = None,
+        schedule: str = "linear",
+        early_stopping: int | None = None,
+        calibration: str | None = None,
+        validation_fraction: float = 0.2,
+        callbacks: Any = None,
+        augmentation: Any = None,
+        augmentation_views: int = 1,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.backbone = backbone
+        self.pretrained = pretrained
+        self.trainable = trainable
+        self.lr = lr
+        self.continued_lr_factor = continued_lr_factor
+        self.head_lr_factor = head_lr_factor
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.class_weight = class_weight
+        self.schedule = schedule
+        self.early_stopping = early_stopping
+        self.calibration = calibration
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
+        self.augmentation = augmentation
+        self.augmentation_views = augmentation_views
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """Fine-tune from the pre-trained weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w) or (n, f)
+            Images, uint8 in [0, 255] or float in [0, 1]; features where the backbone takes them.
+        y : array-like of shape (n,)
+            Classes.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each image in the loss; one of weight 0 is not trained on.
+        groups : array-like of shape (n,), optional
+            What is held out is held out with its group: views of one lesion, images of one patient.
+
+        Returns
+        -------
+        CNNClassifier
+            Itself.
+
+        Raises
+        ------
+        DataError, DataTypeError, LabelError, ParameterError
+            If the images, the labels or a parameter are not as described.
+        NonFiniteLossError
+            If training diverges; the classifier is then as it was before the call.
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch; the classifier has the weights of the last one.
+        KeyboardInterrupt
+            On Ctrl-C before that; the classifier is as it was before the call.
+        """
+        with unchanged_on_error(self):
+            X = self._check_X(X, reset=True)
+            y = check_labels(y, X)
+            return self._fit_anew(_Taught.of(X, y, sample_weight, groups), np.unique(y))
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        groups: Any = None,
+    ) -> Self:
+        """Continue fine-tuning from the present weights, on these images only.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w) or (n, f)
+            Images, uint8 in [0, 255] or float in [0, 1]; features where the backbone takes them.
+        y : array-like of shape (n,)
+            Classes.
+        classes : array-like of shape (K,), optional
+            All classes, needed in the first call only, where they are not all in ``y``.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each image in the loss; one of weight 0 is not trained on.
+        groups : array-like of shape (n,), optional
+            What is held out is held out with its group: views of one lesion, images of one patient.
+
+        Returns
+        -------
+        CNNClassifier
+            Itself.
+
+        Raises
+        ------
+        LabelError
+            If a label is not among the known classes.
+        DataError, DataTypeError, ParameterError
+            If the images or a parameter are not as described.
+        NonFiniteLossError
+            If training diverges; the classifier is then as it was before the call.
+        TrainingInterrupted
+            On Ctrl-C after at least one epoch; the classifier has the weights of the last one.
+        KeyboardInterrupt
+            On Ctrl-C before that; the classifier is as it was before the call.
+        """
+        with unchanged_on_error(self):
+            first = not hasattr(self, "module_")
+            X = self._check_X(X, reset=first)
+            y = check_labels(y, X)
+            taught = _Taught.of(X, y, sample_weight, groups)
+            if first:
+                return self._fit_anew(taught, np.unique(y if classes is None else classes))
+            check_same_classes(classes, self.classes_)
+            check_known_labels(y, self.classes_)
+            self._train(self.module_, taught, self.classes_, first=False)
+        return self
+
+    def _fit_anew(self, taught: _Taught, classes: Array) -> Self:
+        check_known_labels(taught.y, classes)
+        # Kept: a later partial_fit draws on, it does not repeat.
+        self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        backbone = self._build_backbone(taught.X, seed=int(self._rng.integers(2**31)))
+        with seeded(0, "cpu"):
+            network = Network(backbone, len(classes)).to(pick_device(self.device))
+        self._train(network, taught, classes, first=True)
+        return self
+
+    def _train(self, network: Network, taught: _Taught, classes: Array, *, first: bool) -> None:
+        """Train the network and keep it."""
+        settings = self._settings(taught.y, classes, first=first)
+        network.backbone.freeze_all_but_last(self._n_blocks())
+        network.adapt_batch_norm = first and not self.pretrained
+        # A copy, so that a call that fails does not draw from the one that is kept.
+        self._rng = copy.deepcopy(self._rng)
+        seed = int(self._rng.integers(2**31))
+        measures = settings.early_stopping is not None or settings.calibrate
+        learnt, held_out = self._split(taught, classes, hold=measures)
+        outcome = train(network, learnt, settings, held_out=held_out, seed=seed)
+        if outcome.temperature is not None:
+            self.temperature_ = outcome.temperature
+        elif first:
+            self.temperature_ = 1.0
+        self.classes_, self.module_ = classes, network
+        self.history_ = outcome.history if first else [*self.history_, *outcome.history]
+        if outcome.interrupt is not None:
+            raise outcome.interrupt
+
+    def _split(
+        self, taught: _Taught, classes: Array, *, hold: bool
+    ) -> tuple[Examples, Examples | None]:
+        """What is trained on, and what is held out of it."""
+        views = check_int("augmentation_views", self.augmentation_views, minimum=1)
+        fraction = check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
+        codes = np.searchsorted(classes, taught.y).astype(np.int64)
+        # Slices, which copy no image.
+        kept: Any = slice(None)
+        held: Any = slice(0)
+        if hold:
+            kept, held = hold_out(codes, fraction, self._rng, taught.groups)
+
+        def weights(rows: Any) -> Array | None:
+            part = None if taught.weight is None else taught.weight[rows]
+            return None if part is None else part / part.mean()
+
+        learnt = Examples(taught.X[kept], codes[kept], weights(kept), self.augmentation, views)
+        if len(codes[held]) == 0:
+            return learnt, None
+        whole = getattr(self.augmentation, "whole", np.asarray)
+        return learnt, Examples(whole(taught.X[held]), codes[held], weights(held))
+
+    def _settings(self, y: Array, classes: Array, *, first: bool) -> Settings:
+        """Check what governs training, and put it together."""
+        check_option("class_weight", self.class_weight, (None, "balanced"))
+        check_option("schedule", self.schedule, SCHEDULES)
+        check_option("calibration", self.calibration, (None, "temperature"))
+        weight = None
+        if self.class_weight == "balanced":
+            present = np.unique(y)
+            weight = np.ones(len(classes), dtype=np.float32)
+            weight[np.searchsorted(classes, present)] = compute_class_weight(
+                "balanced", classes=present, y=y
+            )
+        patience = self.early_stopping
+        if patience is not None:
+            patience = check_int("early_stopping", patience, minimum=1)
+        if not isinstance(self.callbacks, (list, tuple, type(None))):
+            raise ParameterError(
+                f"callbacks={self.callbacks!r}; expected a list of skorch callbacks, or None."
+            )
+        factor = check_number("continued_lr_factor", self.continued_lr_factor, low=0)
+        return Settings(
+            lr=check_number("lr", self.lr, low=0) * (1.0 if first else factor),
+            head_lr_factor=check_number("head_lr_factor", self.head_lr_factor, low=0),
+            max_epochs=check_int("max_epochs", self.max_epochs, minimum=1),
+            batch_size=check_int("batch_size", self.batch_size, minimum=1),
+            weight_decay=check_number("weight_decay", self.weight_decay, low=0),
+            max_grad_norm=check_number("max_grad_norm", self.max_grad_norm, low=0),
+            class_weight=weight,
+            schedule=self.schedule,
+            early_stopping=patience,
+            calibrate=self.calibration is not None,
+            callbacks=tuple(self.callbacks or ()),
+            device=pick_device(self.device),
+            verbose=self.verbose,
+        )
+
+    def _n_blocks(self) -> int | None:
+        if isinstance(self.trainable, str):
+            check_option("trainable", self.trainable, ("all", "head"))
+            return None if self.trainable == "all" else 0
+        return check_int("trainable", self.trainable, minimum=0)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w) or (n, f)
+            Images, uint8 in [0, 255] or float in [0, 1]; features where the backbone takes them.
+
+        Returns
+        -------
+        ndarray of shape (n, K), float32
+            Columns in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            Before the first label; `embed` works even then.
+        """
+        self._check_fitted("predict_proba")
+        logits = self._infer(self.module_, self._check_X(X)).astype(np.float64)
+        return softmax(logits / self.temperature_)
+
+    def predict(self, X: Any) -> Array:
+        """Predict the class of each image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w) or (n, f)
+            Images, uint8 in [0, 255] or float in [0, 1]; features where the backbone takes them.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Class labels.
+        """
+        self._check_fitted("predict")
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+    def embed(self, X: Any) -> NDArray[np.float32]:
+        """Embed images; before the first label, with the pre-trained weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w) or (n, f)
+            Images, uint8 in [0, 255] or float in [0, 1]; features where the backbone takes them.
+
+        Returns
+        -------
+        ndarray of shape (n, E), float32
+            What the head is given.
+
+        Raises
+        ------
+        NotFittedError
+            Before the first label, if the backbone is not pre-trained.
+        """
+        X = self._check_X(X)
+        if hasattr(self, "module_"):
+            return self._infer(self.module_.backbone, X)
+        if not self.pretrained:
+            self._check_fitted("embed without a pre-trained backbone")
+        return self._infer(self._build_backbone(X), X)
+
+    @available_if(_has_pretrained_head)
+    def pretrained_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the pre-training classes, by the weights from before fine-tuning.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w)
+            Images, uint8 in [0, 255] or float in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n, 1000), float32
+            Probabilities of ImageNet's classes.
+        """
+        X = self._check_X(X)
+        backbone = self._build_backbone(X)
+        if backbone.head is None:
+            raise ParameterError(f"backbone={self.backbone!r} has no pre-training head.")
+        network = torch.nn.Sequential(backbone, backbone.head)
+        return softmax(self._infer(network, X).astype(np.float64))
+
+    def _check_fitted(self, method: str) -> None:
+        if not hasattr(self, "module_"):
+            raise ModelNotFittedError(
+                f"this {type(self).__name__} cannot {method} before it was given labels; call fit "
+                "or partial_fit first."
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = not isinstance(self.backbone, str)
+        tags.input_tags.three_d_array = False
+        return tags

@@ -1,0 +1,116 @@
+"""CNNFeatures: image → embedding, the first step of a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ..errors import ModelNotFittedError
+from ..persistence import SaveMixin
+from ._embedding import EmbeddingMixin
+
+__all__ = ["CNNFeatures"]
+
+
+class CNNFeatures(SaveMixin, EmbeddingMixin, TransformerMixin, BaseEstimator):
+    """Embed images with a pre-trained CNN, as the first step of a pipeline.
+
+    Parameters
+    ----------
+    backbone : str, nn.Module or callable, default="efficientnet_lite0"
+        As of `CNNClassifier`.
+    pretrained : bool, default=True
+        As of `CNNClassifier`; with False the embedding is a random one.
+    batch_size : int, default=32
+        Images embedded at once.
+    device : str, default="auto"
+        "auto" is "cuda" where there is one, else "cpu".
+
+    Attributes
+    ----------
+    module_ : Backbone
+        The network.
+    n_features_in_ : int
+        Channels C of the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> X = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
+    >>> pipeline = make_pipeline(CNNFeatures(), LogisticRegression()).fit(X, [0, 1] * 4)
+    >>> pipeline[:-1].transform(X).shape
+    (8, 1280)
+    """
+
+    def __init__(
+        self,
+        backbone: Any = "efficientnet_lite0",
+        *,
+        pretrained: bool = True,
+        batch_size: int = 32,
+        device: str = "auto",
+    ) -> None:
+        self.backbone = backbone
+        self.pretrained = pretrained
+        self.batch_size = batch_size
+        self.device = device
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Build the network; nothing is trained.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w)
+            Images; only their channels are used.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        CNNFeatures
+            Itself.
+        """
+        X = self._check_X(X, reset=True)
+        self.module_ = self._build_backbone(X)
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Embed images; a pre-trained network needs no `fit` before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, h, w)
+            Images, uint8 in [0, 255] or float in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n, E), float32
+            Embeddings.
+
+        Raises
+        ------
+        NotFittedError
+            If the backbone is neither pre-trained nor fitted.
+        """
+        X = self._check_X(X)
+        if hasattr(self, "module_"):
+            return self._infer(self.module_, X)
+        if not self.pretrained:
+            raise ModelNotFittedError("CNNFeatures without pre-training: call fit first.")
+        return self._infer(self._build_backbone(X), X)
+
+    embed = transform
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_") or self.pretrained
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = not self.pretrained
+        tags.input_tags.two_d_array = not isinstance(self.backbone, str)
+        return tags

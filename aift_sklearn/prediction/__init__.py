@@ -1,0 +1,1 @@
+"""From pools to probabilities, embeddings and the best b."""

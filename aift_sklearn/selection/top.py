@@ -1,0 +1,58 @@
+"""The b highest scores."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._checks import check_scores
+
+__all__ = ["ranked", "shortlisted", "top"]
+
+Indices = NDArray[np.intp]
+
+
+def top(scores: ArrayLike, n_instances: int) -> Indices:
+    """Return the ``n_instances`` highest scores.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        One score per candidate.
+    n_instances : int
+        How many to take, b ≤ n.
+
+    Returns
+    -------
+    ndarray of shape (b,)
+        Indices, score descending, ties by index.
+
+    Raises
+    ------
+    ParameterError, DataError
+        If b < 1, b > n, or a score is NaN.
+
+    Examples
+    --------
+    >>> top([.1, .7, .3, .7], 3)
+    array([1, 3, 2])
+    """
+    scores = check_scores(scores, n_instances)
+    if n_instances < len(scores):
+        cut = np.partition(scores, -n_instances)[-n_instances]
+        above, at = np.flatnonzero(scores > cut), np.flatnonzero(scores == cut)
+        taken = np.sort(np.concatenate([above, at[: n_instances - len(above)]]))
+    else:
+        taken = np.arange(len(scores))
+    return ranked(taken, scores)
+
+
+def ranked(indices: Indices, scores: NDArray[np.float64]) -> Indices:
+    """Order chosen candidates by score, ties by index."""
+    indices = np.sort(indices)
+    return indices[np.argsort(-scores[indices], kind="stable")]
+
+
+def shortlisted(scores: NDArray[np.float64], n_instances: int, omega: float) -> Indices:
+    """Return the top ω·b."""
+    return top(scores, min(len(scores), int(np.ceil(round(omega * n_instances, 9)))))

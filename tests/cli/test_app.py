@@ -1,0 +1,186 @@
+"""The command line: every command is documented, errors are readable, results appear."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from fakes import Pixels
+from PIL import Image
+from samples import make_blobs
+from sklearn.base import clone
+from typer.testing import CliRunner
+
+import aift_sklearn
+from aift_sklearn import AffinePatches, AIFTClassifier, cli
+from aift_sklearn.study import demo, read_table, simulate
+from aift_sklearn.study.frozen import can_freeze
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Train logistic regressions on thumbnails instead of CNNs."""
+    model = AIFTClassifier(Pixels(C=0.1), patches=AffinePatches.for_microscopy(n_patches=3, size=8))
+    monkeypatch.setitem(demo.MODELS, "finetune", lambda patches: model)
+    monkeypatch.setitem(demo.MODELS, "features", lambda patches: clone(model))
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_version():
+    assert run("--version").output.strip() == f"aift-sklearn {aift_sklearn.__version__}"
+
+
+def test_help_names_every_command_and_option():
+    assert all(name in run("--help").output for name in COMMANDS)
+    for command in typer.main.get_command(cli.app).commands.values():
+        assert command.help
+        assert "Example: aift" in command.help
+        assert all(p.help for p in command.params if p.name != "help")
+
+
+def test_every_command_is_in_the_readme():
+    text = README.read_text("utf-8")
+    assert all(f"aift {name}" in text for name in COMMANDS)
+
+
+def test_demo_prints_a_table_and_writes_a_report(fast, tmp_path):
+    out = tmp_path / "demo.html"
+    result = run("demo", "--out", str(out), "--rounds", "3", "--batch", "5", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "342" in result.output
+    assert re.search(r"15 .* 0\.\d{3} .* 0\.\d{3}", result.output)
+    assert "random" in result.output
+    assert "AIFT" in result.output
+    page = out.read_text("utf-8")
+    assert "not given by an expert" in page
+    assert "AffinePatches" in page
+
+
+def test_simulate_writes_table_and_report(fast, tmp_path):
+    out = tmp_path / "new" / "study"
+    result = run(
+        *("simulate", "--data", "tissue", "--strategy", "margin", "--strategy", "random"),
+        *("--rounds", "2", "--batch", "6", "--seeds", "2", "--out", str(out)),
+    )
+    assert result.exit_code == 0, result.output
+    table = read_table(out / "table.jsonl")
+    assert table.groupby(["strategy", "seed"]).size().tolist() == [2, 2, 2, 2]
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_errors_are_one_readable_line(fast, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["simulate", "--strategy", "magic", "--out", str(tmp_path)])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert "strategy 'magic' is unknown" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_errors_keep_their_brackets(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(SystemExit):
+        cli.main(["simulate", "--out", str(tmp_path)])
+    assert 'pip install "aift-sklearn[study]"' in capsys.readouterr().err
+
+
+def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path):
+    seen = {}
+
+    def spy(*args, **options):
+        seen.update(options)
+        return simulate(*args, **options)
+
+    monkeypatch.setattr(demo, "simulate", spy)
+    out = str(tmp_path)
+    result = run(
+        *("simulate", "--restart", "--strategy", "margin", "--strategy", "aift", "--quiet"),
+        *("--rounds", "2", "--batch", "4", "--seeds", "1", "--out", out),
+    )
+    assert result.exit_code == 0, result.output
+    assert seen["restart"]
+    assert seen["strategies"] == ["margin", "AIFT"]
+    assert "area" in result.output
+    assert "labels to reach" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "moon"], "expected tissue, FILE.npz"),
+        (["--data", "boxes:moon"], "no file moon/boxes.csv"),
+        (["--max-pool", "20"], "option max_pool does not apply to the data 'tissue'"),
+        (["--groups", "--data", "FOLDER", "--rounds", "2"], "has no groups"),
+    ],
+)
+def test_data_that_cannot_be_read_is_refused_in_one_line(arguments, message, capsys, folder):
+    arguments = [str(folder) if word == "FOLDER" else word for word in arguments]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["simulate", "--quiet", "--out", str(folder.parent / "out"), *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of discs and of none, a subfolder for each."""
+    for k, (image, label) in enumerate(zip(*make_blobs(60), strict=True)):
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        file = tmp_path / "data" / label / f"{k}.png"
+        Image.fromarray(image.transpose(1, 2, 0)).save(file)
+    return tmp_path / "data"
+
+
+def test_a_folder_is_studied_with_two_models_and_resumed(fast, folder):
+    out = folder.parent / "study"
+    arguments = [
+        *("simulate", "--data", str(folder), "--model", "finetune", "--model", "features"),
+        *("--metric", "balanced_accuracy", "--whole-pool", "--rounds", "2", "--batch", "5"),
+        *("--size", "12", "--max-pool", "30", "--test-fraction", "0.4", "--out", str(out)),
+    ]
+    result = run(*arguments, "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert "Balanced accuracy on the test set, features" in result.output
+    assert "The whole pool gives" in result.output
+    table = read_table(out / "table.jsonl")
+    assert table.groupby(["head", "strategy"]).size().tolist() == [2] * 4
+    result = run(*arguments, "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    longer = read_table(out / "table.jsonl")
+    assert len(longer) == 16
+    assert longer["train_seconds"][:8].tolist() == table["train_seconds"].tolist()
+    with pytest.raises(SystemExit):
+        cli.main([*arguments[:-1], str(out), "--batch", "6"])
+
+
+def test_an_interrupt_says_that_nothing_is_lost(fast, tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "simulate", interrupted)
+    result = run("simulate", "--quiet", "--out", str(tmp_path))
+    assert result.exit_code != 0
+    assert "the same command goes on from there" in result.output.replace("\n", " ")
+
+
+def test_the_models_fine_tune_a_pretrained_cnn_or_use_its_features():
+    model = demo.build_model()
+    assert model.estimator.pretrained
+    assert model.estimator.trainable != "head"
+    features = demo.build_model("features", views="radiographs", n_patches=3)
+    assert can_freeze(features)
+    assert features.patches.get_params() == AffinePatches.for_radiographs(n_patches=3).get_params()
+
+
+def test_the_command_is_installed():
+    command = Path(sys.executable).with_name("aift")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert aift_sklearn.__version__ in done.stdout

@@ -1,0 +1,210 @@
+"""The exported graph predicts as the network does, and its weights are replaced bit for bit."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from aift_sklearn.errors import ExportError
+from aift_sklearn.networks.backbones import Backbone, build_backbone
+from aift_sklearn.networks.training import Network
+
+pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
+pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
+
+from aift_sklearn.onnx import NetworkGraph, open_session
+
+SHAPE = (3, 16, 16)
+
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU6())
+
+
+def normed():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU6(),
+        nn.Conv2d(6, 6, 3, groups=3),
+        nn.BatchNorm2d(6, affine=False),
+        nn.SiLU(),
+    )
+
+
+class Residual(nn.Module):
+    """A skip connection, and a batch-norm that no convolution feeds."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.BatchNorm2d(3)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.down = nn.Conv2d(3, 5, 1)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.down(torch.relu(self.norm(self.conv(x)) + x))
+
+
+class Shared(nn.Module):
+    """A convolution whose output is used besides its batch-norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.norm(x) + x
+
+
+BODIES = {"plain": plain, "normed": normed, "residual": Residual}
+
+
+def build(body, n_classes=3, seed=0):
+    torch.manual_seed(seed)
+    backbone = Backbone(body(), in_channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    backbone.measure(torch.rand(1, *SHAPE))
+    return Network(backbone, n_classes).eval()
+
+
+def shake(network, seed):
+    """Change every parameter and every statistic."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                noise = torch.rand(tensor.shape, generator=generator)
+                tensor.add_(0.2 * noise + 0.01)
+    return network
+
+
+def logits(graph, X):
+    session = open_session(graph.to_bytes(), providers="CPUExecutionProvider", n_threads=1)
+    return session.run(None, {"patches": X})[0]
+
+
+def of_torch(network, X):
+    with torch.no_grad():
+        return network(torch.from_numpy(X)).numpy()
+
+
+def patches(n, shape=SHAPE):
+    return np.random.default_rng(n).random((n, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_graph_predicts_as_torch_does_for_any_number_of_patches(name):
+    network = shake(build(BODIES[name]), 0)
+    graph = NetworkGraph(network, SHAPE)
+    for n in (1, 2, 7):
+        X = patches(n)
+        assert_allclose(logits(graph, X), of_torch(network, X), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_refreshed_weights_are_those_of_a_fresh_export_bit_for_bit(name):
+    # Freshly made: its head is zero, and so is many a bias.
+    network = build(BODIES[name])
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    graph = NetworkGraph(network, SHAPE)
+    X = patches(5)
+    assert_array_equal(logits(graph, X), logits(NetworkGraph(network, SHAPE), X))
+    for seed in (1, 2):
+        shake(network, seed)
+        changed = [
+            key for key, value in network.state_dict().items() if (value != before[key]).all()
+        ]
+        floating = [key for key, value in before.items() if value.is_floating_point()]
+        assert changed == floating
+        stale = logits(graph, X)
+        graph.refresh(network)
+        refreshed = logits(graph, X)
+        assert np.abs(refreshed - stale).max() > 1e-3
+        assert_array_equal(refreshed, logits(NetworkGraph(network, SHAPE), X))
+        assert_allclose(refreshed, of_torch(network, X), rtol=1e-4, atol=1e-4)
+
+
+def test_each_tensor_alone_reaches_the_graph():
+    network = shake(build(normed), 0)
+    graph = NetworkGraph(network, SHAPE)
+    X = patches(4)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            with torch.no_grad():
+                tensor.mul_(1.3)
+            graph.refresh(network)
+            assert_allclose(
+                logits(graph, X), of_torch(network, X), rtol=1e-4, atol=1e-4, err_msg=name
+            )
+
+
+def test_batch_norm_is_folded_and_the_network_is_left_alone():
+    network = shake(build(normed), 0)
+    before = copy.deepcopy(network)
+    graph = NetworkGraph(network, SHAPE)
+    operators = {node.op_type for node in graph.model.graph.node}
+    assert "BatchNormalization" not in operators
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.parameters(), network.parameters(), strict=True)
+    )
+    assert not network.backbone.body[0]._forward_hooks
+
+
+def test_the_default_backbone_is_exported_without_its_imagenet_head_and_refreshed():
+    backbone = build_backbone("efficientnet_lite0", pretrained=True).eval()
+    backbone.measure(torch.rand(1, 3, 32, 32))
+    network = Network(backbone, 2).eval()
+    graph = NetworkGraph(network, (3, 32, 32))
+    # 49 convolutions with batch-norm, each a weight and a bias now, and the new head.
+    assert len(graph._places) == 100
+    shake(network.head, 3)
+    with torch.no_grad():
+        for parameter in network.backbone.body.parameters():
+            parameter.mul_(1.01)
+    graph.refresh(network)
+    X = patches(3, (3, 32, 32))
+    assert_allclose(logits(graph, X), of_torch(network, X), rtol=1e-3, atol=1e-3)
+
+
+def test_another_network_is_refused_and_the_graph_stays():
+    network = shake(build(normed), 0)
+    graph = NetworkGraph(network, SHAPE)
+    X, before = patches(2), graph.to_bytes()
+    with pytest.raises(ExportError, match=r"head.* has shape \(4, 6\); the graph holds \(3, 6\)"):
+        graph.refresh(build(normed, n_classes=4))
+    other = build(normed)
+    other.backbone.body.append(nn.Conv2d(6, 6, 1))
+    with pytest.raises(ExportError, match="other tensors than the graph"):
+        graph.refresh(other)
+    assert graph.to_bytes() == before
+    assert_allclose(logits(graph, X), of_torch(network, X), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_folded_or_exported_says_so():
+    with pytest.raises(ExportError, match="used besides its batch-norm"):
+        NetworkGraph(shake(build(Shared), 0), SHAPE)
+
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.from_numpy(np.sort(x.numpy(), axis=-1))
+
+    with pytest.raises(ExportError, match="cannot be exported to ONNX"):
+        NetworkGraph(nn.Sequential(nn.Conv2d(3, 3, 1), Odd()).eval(), SHAPE)
+
+
+def test_an_unused_tensor_has_no_place_and_is_named():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Conv2d(3, 3, 1), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.raises(ExportError, match=r"no place of their own.*idle\.weight"):
+        NetworkGraph(Idle().eval(), SHAPE)

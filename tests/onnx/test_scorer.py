@@ -1,0 +1,679 @@
+"""Pools through ONNX Runtime: the numbers of torch, streamed, resumed, and never lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from samples import make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from aift_sklearn import (
+    AffinePatches,
+    AIFTClassifier,
+    AIFTLearner,
+    CNNClassifier,
+    CNNFeatures,
+    JitterPatches,
+)
+from aift_sklearn.errors import (
+    DataError,
+    DataTypeError,
+    ExportError,
+    OutOfMemoryError,
+    ParameterError,
+)
+
+pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
+pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
+
+from aift_sklearn.onnx import OnnxScorer, open_session, passes, scorer, stream
+
+X, Y = make_blobs(61, size=20)
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 9, 3)
+    )
+
+
+def cnn(**params):
+    return CNNClassifier(network, **{"pretrained": False, "max_epochs": 2, "lr": 0.02} | params)
+
+
+def classifier(estimator=None, patches=None, **params):
+    patches = AffinePatches(4, rotation=90, flip=True) if patches is None else patches
+    return AIFTClassifier(
+        cnn() if estimator is None else estimator,
+        patches=None if patches == "cut" else patches,
+        backend="torch",
+        random_state=0,
+        **params,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return classifier(classes=["disc", "empty", "other"]).fit(X[:30], Y[:30])
+
+
+@pytest.fixture
+def scorer_of_it(fitted):
+    return OnnxScorer(fitted)
+
+
+def assert_same_scores(found, expected):
+    """As the design asks: 1e-4 relative on 99.5 % of the candidates."""
+    assert np.isclose(found, expected, rtol=1e-4, atol=1e-9).mean() >= 0.995
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_scores_are_those_of_torch(dtype, fitted, scorer_of_it):
+    pool = X if dtype == np.uint8 else (X / 255).astype(dtype)
+    scores, proba = scorer_of_it.score(pool)
+    assert_same_scores(scores, fitted.score_candidates(pool))
+    assert_allclose(proba, fitted.predict_proba(pool), atol=1e-6)
+    assert_allclose(scorer_of_it.patch_proba(pool), fitted.predict_patch_proba(pool), atol=1e-6)
+    assert_allclose(scorer_of_it.embed(pool), fitted.embed(pool), rtol=1e-4, atol=1e-5)
+    assert scores.dtype == np.float64
+    assert proba.dtype == np.float32
+    assert scorer_of_it.provider == "CPUExecutionProvider"
+
+
+MODELS = {
+    "shrunk patches": lambda: classifier(patches=AffinePatches(3, size=11)).fit(X[:20], Y[:20]),
+    "patches cut already": lambda: classifier(patches="cut").fit(cut(X[:20]), Y[:20]),
+    "temperature": lambda: classifier(cnn(calibration="temperature")).fit(X[:40], Y[:40]),
+    "features and a head": lambda: classifier(
+        make_pipeline(
+            CNNFeatures(network, pretrained=False), StandardScaler(), LogisticRegression()
+        )
+    ).fit(X[:20], Y[:20]),
+    "a head that saw two of three classes": lambda: classifier(
+        make_pipeline(CNNFeatures(network, pretrained=False), LogisticRegression()),
+        classes=["another", "disc", "empty"],
+    ).fit(X[:20], Y[:20]),
+}
+
+
+def cut(images):
+    return AffinePatches(3, rotation=30).fit_transform(images)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_model_is_scored_as_it_scores_itself(name):
+    model = MODELS[name]()
+    pool = cut(X) if name == "patches cut already" else X
+    found = OnnxScorer(model, alpha=0.6, reduction="mean")
+    scores, proba = found.score(pool)
+    assert_same_scores(scores, model.score_candidates(pool, alpha=0.6, reduction="mean"))
+    assert_allclose(proba, model.predict_proba(pool), atol=1e-6)
+    assert proba.shape == (61, len(model.classes_))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(1, 61),
+    batch_size=st.integers(1, 9),
+    n_threads=st.integers(1, 3),
+    alpha=st.floats(0.1, 1),
+)
+def test_neither_batches_nor_threads_matter(fitted, n, batch_size, n_threads, alpha):
+    found = OnnxScorer(fitted, batch_size=batch_size, n_threads=n_threads, alpha=alpha)
+    found.model = SHARED.setdefault("model", found.model)
+    scores, proba = found.score(X[:n])
+    assert_same_scores(scores, fitted.score_candidates(X[:n], alpha=alpha))
+    assert_allclose(proba, fitted.predict_proba(X[:n]), atol=1e-6)
+
+
+SHARED = {}
+ROOT = Path(__file__).parents[2]
+"""One export for all examples."""
+
+
+def test_half_precision_keeps_the_best(fitted):
+    pool = np.concatenate([X, 255 - X, np.roll(X, 3, axis=3)])
+    single = OnnxScorer(fitted).score(pool)[0]
+    half = OnnxScorer(fitted, precision="float16").score(pool)[0]
+    assert not np.array_equal(single, half)
+    b = 50
+    best = [set(np.argsort(-scores, kind="stable")[:b]) for scores in (single, half)]
+    assert len(best[0] & best[1]) / b >= 0.98
+
+
+def test_candidates_too_large_to_keep_weights_for_are_cut_in_the_graph(fitted, monkeypatch):
+    expected = OnnxScorer(fitted).score(X)
+    monkeypatch.setattr(passes, "resampling", lambda *args: None)
+    for pool in (X, (X / 255).astype(np.float32)):
+        found = OnnxScorer(fitted, batch_size=9).score(pool)
+        assert_same_scores(found[0], expected[0])
+    indices, scores = OnnxScorer(fitted).top(X, 5)
+    assert_same_scores(scores, expected[0][indices])
+
+
+# --- the newest weights ---------------------------------------------------------------------------
+
+
+def test_new_weights_are_taken_without_an_export():
+    model = classifier(classes=["disc", "empty"]).partial_fit(X[:20], Y[:20])
+    found = OnnxScorer(model)
+    stale = found.score(X)[0]
+    graph = found.model._graph
+    for start in (20, 30):
+        model.partial_fit(X[start : start + 10], Y[start : start + 10])
+        assert found.model.is_stale()
+        scores = found.score(X)[0]
+        assert not found.model.is_stale()
+        assert not np.allclose(scores, stale)
+        assert_same_scores(scores, model.score_candidates(X))
+        stale = scores
+    assert found.model._graph is graph
+
+
+def test_another_architecture_is_exported_anew():
+    model = classifier().fit(X[:20], Y[:20])
+    found = OnnxScorer(model)
+    found.score(X)
+    three = np.array(["a", "b", "c"])[np.arange(20) % 3]
+    model.fit(X[:20], three)
+    scores, proba = found.refresh().score(X)
+    assert proba.shape == (61, 3)
+    assert_same_scores(scores, model.score_candidates(X))
+
+
+def test_candidates_of_another_shape_come_along(fitted, scorer_of_it):
+    wide = np.concatenate([X, X], axis=3)
+    assert_same_scores(scorer_of_it.score(wide)[0], fitted.score_candidates(wide))
+    assert_same_scores(scorer_of_it.score(X)[0], fitted.score_candidates(X))
+
+
+def test_a_learner_is_unwrapped(fitted):
+    learner = AIFTLearner(fitted)
+    assert OnnxScorer(learner).model.classifier is learner.estimator
+
+
+# --- streaming ------------------------------------------------------------------------------------
+
+
+class OnlySlices:
+    """A source that knows its shape and gives slices, to one thread."""
+
+    def __init__(self, X, stop_after=10**9):
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+        self.reads, self.thread, self.stop_after = [], threading.get_ident(), stop_after
+
+    def __getitem__(self, item):
+        assert isinstance(item, slice)
+        assert threading.get_ident() == self.thread
+        if len(self.reads) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.reads.append((item.start, item.stop))
+        return self.X[item]
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Eight candidates to a part, twenty to a shard."""
+    monkeypatch.setattr(scorer, "_PART_PIXELS", 8 * 4 * 400)
+    monkeypatch.setattr(scorer, "_SHARD_PATCHES", 20 * 4)
+
+
+def test_anything_that_slices_is_read_once_and_in_order(small_parts, scorer_of_it):
+    pool = OnlySlices(X)
+    scores, _ = scorer_of_it.score(pool)
+    assert pool.reads == [(k, min(k + 8, 61)) for k in range(0, 61, 8)]
+    assert_array_equal(scores, scorer_of_it.score(X)[0])
+
+
+def test_reading_is_few_parts_ahead(small_parts, fitted):
+    found = OnnxScorer(fitted, n_threads=2)
+    passes_, most, running = found._passes(X.shape), [0], [0]
+    pool = OnlySlices(X)
+
+    class Counting:
+        def __call__(self, *args):
+            running[0] += 1
+            most[0] = max(most[0], len(pool.reads) - running[0])
+            return passes_(*args)
+
+        def __getattr__(self, name):
+            return getattr(passes_, name)
+
+    found._pass = Counting()
+    found.score(pool)
+    assert most[0] <= 5
+
+
+@pytest.mark.parametrize("given", [X[:43], X[:, :, :10], X[:0]])
+def test_a_pool_that_gives_less_than_it_says_is_refused(given, small_parts, scorer_of_it):
+    pool = OnlySlices(given)
+    pool.shape = X.shape
+    with pytest.raises(DataError, match=r"has shape .*; expected \(\d, 3, 20, 20\), as the pool's"):
+        scorer_of_it.score(pool)
+
+
+def test_an_error_in_a_worker_reaches_the_caller(small_parts, scorer_of_it):
+    broken = (X / 255).astype(np.float32)
+    broken[40, 1, 2, 3] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        scorer_of_it.score(broken)
+
+
+def test_progress_is_shown_where_asked(fitted, capsys, monkeypatch):
+    advanced = []
+    monkeypatch.setattr(
+        scorer.ProgressBar,
+        "advance",
+        lambda self, k=1: advanced.append((self.enabled, self.description, k)),
+    )
+    OnnxScorer(fitted, verbose=1).score(X)
+    assert sum(k for *_, k in advanced) == 61
+    assert all(what[:2] == (True, "scoring on CPU") for what in advanced)
+
+
+def test_a_run_that_was_interrupted_goes_on(small_parts, scorer_of_it, tmp_path):
+    expected = scorer_of_it.score(X)
+    with pytest.raises(KeyboardInterrupt):
+        scorer_of_it.score(OnlySlices(X, stop_after=12), tmp_path)
+    kept = {int(path.stem[-6:]) for path in tmp_path.glob("shard-*")}
+    assert {0, 1} <= kept < {0, 1, 2, 3}
+    pool = OnlySlices(X)
+    found = scorer_of_it.score(pool, tmp_path)
+    # Three reads tell which pool it is.
+    assert {start // 20 for start, _ in pool.reads[3:]} == {0, 1, 2, 3} - kept
+    assert_array_equal(found[0], expected[0])
+    assert_array_equal(found[1], expected[1])
+    again = OnlySlices(X)
+    assert_array_equal(scorer_of_it.score(again, tmp_path)[0], expected[0])
+    assert len(again.reads) == 3
+
+
+def test_a_run_that_was_killed_goes_on(small_parts, fitted, scorer_of_it, tmp_path):
+    path = fitted.save(tmp_path / "model")
+    np.save(tmp_path / "pool.npy", X)
+    code = (
+        "import sys, time; import numpy as np\n"
+        f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        "from tests.onnx.test_scorer import OnnxScorer, OnlySlices, scorer, network\n"
+        "from aift_sklearn import load, CNNClassifier, AIFTClassifier\n"
+        "scorer._PART_PIXELS, scorer._SHARD_PATCHES = 8 * 4 * 400, 20 * 4\n"
+        "class Slow(OnlySlices):\n"
+        "    def __getitem__(self, item):\n"
+        "        time.sleep(0.05 if len(self.reads) < 9 else 60)\n"
+        "        return super().__getitem__(item)\n"
+        f"model = load({str(path)!r}, estimator=AIFTClassifier(CNNClassifier(network)))\n"
+        f"pool = Slow(np.load({str(tmp_path / 'pool.npy')!r}))\n"
+        f"OnnxScorer(model).score(pool, {str(tmp_path / 'scores')!r})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    shard = tmp_path / "scores" / "shard-000000.npz"
+    deadline = time.monotonic() + 120
+    while not shard.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = shard.stat().st_mtime_ns
+    pool = OnlySlices(X)
+    found = scorer_of_it.score(pool, tmp_path / "scores")[0]
+    assert (0, 8) not in pool.reads
+    assert shard.stat().st_mtime_ns == written
+    assert_same_scores(found, fitted.score_candidates(X))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "changed", "foreign", "gone"])
+def test_a_damaged_shard_is_computed_again(damage, small_parts, scorer_of_it, tmp_path):
+    expected = scorer_of_it.score(X, tmp_path)[0]
+    path = tmp_path / "shard-000001.npz"
+    data = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    elif damage == "foreign":
+        np.savez(path, other=np.zeros(3))
+    elif damage == "changed":
+        with np.load(path) as archive:
+            arrays = dict(archive)
+        arrays["score"][0] += 1
+        np.savez(path, **arrays)
+    else:
+        path.unlink()
+    pool = OnlySlices(X)
+    assert_array_equal(scorer_of_it.score(pool, tmp_path)[0], expected)
+    assert pool.reads[3:] == [(20, 28), (28, 36), (36, 40)]
+
+
+def test_scores_of_something_else_are_never_mixed(small_parts, fitted, scorer_of_it, tmp_path):
+    scorer_of_it.score(X, tmp_path)
+    other = X.copy()
+    other[-1] ^= 1
+    for found, pool, word in (
+        (scorer_of_it, other, "pool"),
+        (scorer_of_it, X[:50], "pool"),
+        (OnnxScorer(fitted, alpha=0.5), X, "consistency"),
+        (OnnxScorer(classifier().fit(X[:30], Y[:30])), X, "model"),
+    ):
+        with pytest.raises(DataError, match=f"scores of something else: .*{word}.* differs"):
+            found.score(pool, tmp_path)
+    (tmp_path / "scoring.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        scorer_of_it.score(X, tmp_path)
+    (tmp_path / "scoring.json").write_text("[]")
+    with pytest.raises(DataError, match="not of this package"):
+        scorer_of_it.score(X, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        scorer_of_it.score(X, tmp_path / "file")
+
+
+def test_a_folder_keeps_the_size_of_its_shards(small_parts, scorer_of_it, tmp_path, monkeypatch):
+    expected = scorer_of_it.score(X, tmp_path)[0]
+    monkeypatch.setattr(scorer, "_SHARD_PATCHES", 33 * 4)
+    (tmp_path / "shard-000002.npz").unlink()
+    assert_array_equal(scorer_of_it.score(X, tmp_path)[0], expected)
+    assert len(list(tmp_path.glob("shard-*"))) == 4
+
+
+def test_memory_stays_flat_over_a_pool_larger_than_it(tmp_path):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("anonymous memory is read from /proc")
+    tiny = AffinePatches(2, size=8)
+    model = classifier(CNNClassifier(nn.Conv2d(1, 2, 3), pretrained=False, max_epochs=1), tiny)
+    model.fit(X[:20, :1, :16, :16], Y[:20])
+    # Sparse: 8 GB that take no space on the disk.
+    pool = np.memmap(tmp_path / "pool", np.uint8, "w+", shape=(2**25, 1, 16, 16))
+    found = OnnxScorer(model)
+    found.score(pool[:2000])
+    before = anonymous_memory()
+    grown = []
+    for part in range(3):
+        found.score(pool[part * 8000 : (part + 1) * 8000])
+        grown.append(anonymous_memory() - before)
+    assert max(grown) < 100 * 2**20, grown
+
+
+def anonymous_memory():
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+def test_parts_cover_what_is_wanted_once():
+    parts = list(stream.as_parts(23, 5, multiple=7))
+    assert [(p.start, p.stop) for p in parts] == [
+        *((0, 5), (5, 7), (7, 12), (12, 14), (14, 19), (19, 21), (21, 23))
+    ]
+    rows = np.array([0, 1, 2, 30, 31, 99])
+    parts = list(stream.as_parts(100, 2, rows, reach=10))
+    assert [(p.start, p.rows.tolist(), p.at) for p in parts] == [
+        *((0, [0, 1], 0), (2, [0], 2), (30, [0, 1], 3), (99, [0], 5))
+    ]
+    pool = np.arange(100)
+    assert np.concatenate([p.read(pool) for p in parts]).tolist() == rows.tolist()
+
+
+@given(rows=st.sets(st.integers(0, 99)), step=st.integers(1, 7), reach=st.integers(1, 30))
+def test_wanted_rows_are_read_in_order(rows, step, reach):
+    rows = np.array(sorted(rows), dtype=np.intp)
+    parts = list(stream.as_parts(100, step, rows, reach=reach))
+    pool = np.arange(100)
+    read = [p.read(pool) for p in parts]
+    assert np.concatenate([np.empty(0, int), *read]).tolist() == rows.tolist()
+    assert all(p.stop - p.start <= max(reach, 1) for p in parts)
+    assert all(p.n <= step for p in parts)
+    assert [p.at for p in parts] == np.cumsum([0, *map(len, read)])[:-1].tolist()
+
+
+# --- memory that runs out -------------------------------------------------------------------------
+
+
+def sessions_that_fit(most, error=MemoryError):
+    """Sessions that run out of memory above so many patches."""
+
+    def open_(model, **options):
+        session = open_session(model, **options)
+
+        class Small:
+            def run(self, outputs, inputs):
+                if len(next(iter(inputs.values()))) > most:
+                    raise error("Failed to allocate memory for requested buffer of size 1")
+                return session.run(outputs, inputs)
+
+        return Small()
+
+    return open_
+
+
+def passes_of(model, network_of, **options):
+    size, matrices = model.patches_of(X.shape)
+    return passes.PatchPass(
+        network_of, image_shape=X.shape[1:], size=size, matrices=matrices, **options
+    )
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_batches_are_halved_until_they_fit(error, fitted, scorer_of_it):
+    model = scorer_of_it.model
+    graph = model.network((3, 20, 20))
+    expected = passes_of(model, graph)(X, "logits")
+    tight = passes_of(
+        model, graph, batch_size=64, open_session=sessions_that_fit(3, error), n_threads=1
+    )
+    assert_allclose(tight(X, "logits"), expected, atol=1e-5)
+    assert tight.batch_size in (2, 3)
+    hopeless = passes_of(model, graph, open_session=sessions_that_fit(0, error), n_threads=1)
+    with pytest.raises(OutOfMemoryError, match="1 patches of 20 x 20 pixels do not fit"):
+        hopeless(X, "logits")
+
+
+def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
+    def open_(model, **options):
+        class Broken:
+            def run(self, outputs, inputs):
+                raise RuntimeError("broken")
+
+        return Broken()
+
+    graph = scorer_of_it.model.network((3, 20, 20))
+    with pytest.raises(RuntimeError, match="broken"):
+        passes_of(scorer_of_it.model, graph, open_session=open_)(X, "logits")
+
+
+def on_another_device(name):
+    """Sessions that say that they run there, and run on the CPU."""
+
+    def open_(model, *, providers, **options):
+        session = open_session(model, providers="CPUExecutionProvider", **options)
+
+        class Elsewhere:
+            def get_providers(self):
+                return [name, "CPUExecutionProvider"]
+
+            def run(self, outputs, inputs):
+                assert set(inputs) == {"candidates", "grid"}, "cut there, from bytes"
+                assert inputs["candidates"].dtype == np.uint8
+                return session.run(outputs, inputs)
+
+        return Elsewhere()
+
+    return open_
+
+
+def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatch):
+    logits = scorer_of_it._passes(X.shape)(X, "logits")
+    name = "DmlExecutionProvider"
+    monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
+    model = scorer_of_it.model
+    graph = model.network((3, 20, 20))
+    found = passes_of(model, graph, providers=name, open_session=on_another_device(name))
+    assert (found.on_gpu, found.n_workers, found.provider) == (True, 2, name)
+    assert_allclose(found(X, "logits"), logits, atol=0.05)
+    assert not np.array_equal(found(X, "logits"), logits)
+    single = passes_of(
+        model,
+        graph,
+        providers=name,
+        precision="float32",
+        open_session=on_another_device(name),
+    )
+    assert_allclose(single(X, "logits"), logits, atol=1e-4)
+    assert_allclose(single(X, "logits", [2, 0]), logits[:, [2, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("busy_from", "most", "expected"), [(256, 10**9, 256), (10**9, 300, 256), (10**9, 10**9, 4096)]
+)
+def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
+    busy_from, most, expected, scorer_of_it, monkeypatch
+):
+    name = "DmlExecutionProvider"
+    monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
+
+    class Timed:
+        """Takes as long for few patches as for many, until it is busy or out of memory."""
+
+        def get_providers(self):
+            return [name]
+
+        def run(self, outputs, inputs):
+            k = 4 * len(inputs["candidates"])
+            if k > most:
+                raise RuntimeError("CUDA out of memory")
+            time.sleep(0.02 * max(1, k / busy_from))
+            return [np.zeros((k, 3), dtype=np.float32)]
+
+    graph = scorer_of_it.model.network((3, 20, 20))
+    found = passes_of(scorer_of_it.model, graph, open_session=lambda model, **options: Timed())
+    assert found(X, "logits").shape == (61, 4, 3)
+    assert found.batch_size == expected
+
+
+def test_a_gpu_that_does_not_load_leaves_the_work_to_the_cpu(scorer_of_it, monkeypatch):
+    logits = scorer_of_it._passes(X.shape)(X, "logits")
+    chosen = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(passes, "choose_providers", lambda wanted: chosen)
+    asked = []
+
+    def open_(model, *, providers, **options):
+        asked.append(list(providers))
+        return open_session(model, providers="CPUExecutionProvider", **options)
+
+    model = scorer_of_it.model
+    found = passes_of(model, model.network((3, 20, 20)), open_session=open_)
+    assert not found.on_gpu
+    assert found.cut is not None
+    assert asked == [chosen, ["CPUExecutionProvider"]], "asked, and warned of, once"
+    assert_allclose(found(X, "logits"), logits, atol=1e-5)
+
+
+def test_uploading_first_gives_the_same(scorer_of_it):
+    session = open_session(scorer_of_it.model.network((3, 20, 20)).SerializeToString())
+    patches = np.random.default_rng(0).random((5, 3, 20, 20), dtype=np.float32)
+    assert_array_equal(
+        passes.run_on_device(session, {"patches": patches}, "logits", "cpu"),
+        session.run(["logits"], {"patches": patches})[0],
+    )
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pool", "error", "message"),
+    [
+        (X[:0], DataError, "at least one candidate"),
+        (X[0], DataError, r"expected \(n, C, H, W\)"),
+        (X[:, :1], DataError, "1 channels; the model was fitted on 3"),
+        (X[:, None], DataError, r"expected \(n, C, H, W\), images"),
+        (X.astype(np.int16), DataTypeError, "dtype int16"),
+        (X.astype(np.float32), DataError, "Divide 8-bit values by 255"),
+        ([[1.0, 2.0]], DataError, r"expected \(n, C, H, W\)"),
+    ],
+)
+def test_pools_that_do_not_fit_are_refused(pool, error, message, scorer_of_it):
+    with pytest.raises(error, match=message):
+        scorer_of_it.score(pool)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0}, "alpha=0"),
+        ({"precision": "int8"}, "precision='int8'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": "large"}, "batch_size='large'"),
+        ({"providers": "NoneSuch"}, "NoneSuch"),
+        ({"n_threads": 0}, "n_threads=0"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(options, message, fitted):
+    with pytest.raises(ParameterError, match=message):
+        OnnxScorer(fitted, **options).score(X)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (classifier, "not a fitted AIFTClassifier"),
+        (LogisticRegression, "not a fitted AIFTClassifier"),
+        (
+            lambda: AIFTClassifier(LogisticRegression()).fit([[0.0], [1.0]], [0, 1]),
+            "LogisticRegression is no CNN",
+        ),
+        (lambda: classifier(patches=Halves()).fit(X[:20], Y[:20]), "patches of Halves"),
+        (
+            lambda: classifier(JITTERED, JitterPatches(2)).fit(np.eye(6), [0, 1] * 3),
+            "JitterPatches",
+        ),
+    ],
+)
+def test_what_cannot_be_exported_says_why(model, message):
+    with pytest.raises(ExportError, match=message):
+        OnnxScorer(model())
+
+
+JITTERED = CNNClassifier(nn.Linear(6, 3), pretrained=False, max_epochs=1)
+
+
+class Halves(AffinePatches):
+    """Somebody's own patches."""
+
+    matrices_of = property()
+
+    def transform(self, X):
+        return np.stack([X, X[:, :, ::-1]], axis=1) / np.float32(255)
+
+
+def test_one_class_is_no_network():
+    model = classifier(
+        make_pipeline(CNNFeatures(network, pretrained=False), LogisticRegression()),
+        classes=["disc", "empty"],
+    ).fit(X[:3], ["disc"] * 3)
+    with pytest.raises(ExportError, match="_OneClass is no CNN"):
+        OnnxScorer(model)
+
+
+def test_threads_follow_the_affinity(fitted):
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert OnnxScorer(fitted).prepare(X.shape)._pass.n_workers == 1
+    finally:
+        os.sched_setaffinity(0, cores)

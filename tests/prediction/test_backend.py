@@ -1,0 +1,194 @@
+"""Which backend predicts a pool, and that it never shows in the numbers."""
+
+import copy
+import pickle
+import sys
+import warnings
+
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from samples import make_blobs
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from torch import nn
+
+from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier, load
+from aift_sklearn.errors import BackendWarning, MissingDependencyError, ParameterError
+from aift_sklearn.prediction import backend
+
+pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
+pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
+
+from aift_sklearn.onnx import scorer
+
+X, Y = make_blobs(50, size=20)
+
+
+def convolution():
+    return nn.Conv2d(3, 6, 5)
+
+
+def classifier(backend="auto", backbone=None, **params):
+    cnn = CNNClassifier(
+        convolution if backbone is None else backbone,
+        pretrained=False,
+        max_epochs=2,
+        lr=0.02,
+    )
+    patches = AffinePatches(4, rotation=40)
+    return AIFTClassifier(cnn, patches=patches, backend=backend, random_state=0, **params)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Numbers of candidates that ONNX Runtime was given."""
+    seen = []
+    reduce = scorer.OnnxScorer.reduce
+
+    def spy(self, pool, function):
+        seen.append(len(pool))
+        return reduce(self, pool, function)
+
+    monkeypatch.setattr(scorer.OnnxScorer, "reduce", spy)
+    return seen
+
+
+@pytest.fixture
+def it_pays(monkeypatch):
+    monkeypatch.setattr(backend, "_EXPORT_PIXELS", 20 * 4 * 400)
+    monkeypatch.setattr(backend, "_REFRESH_PIXELS", 10 * 4 * 400)
+
+
+def testbackends_agree_round_after_round(passes):
+    fast, slow = (classifier(name, classes=["disc", "empty"]) for name in ("onnx", "torch"))
+    for start in (0, 10, 20):
+        for model in (fast, slow):
+            model.partial_fit(X[start : start + 10], Y[start : start + 10])
+        n = len(passes)
+        assert_allclose(fast.predict_patch_proba(X), slow.predict_patch_proba(X), atol=1e-5)
+        assert_allclose(fast.predict_proba(X), slow.predict_proba(X), atol=1e-5)
+        scores = fast.score_candidates(X, alpha=0.5)
+        assert_allclose(scores, slow.score_candidates(X, alpha=0.5), rtol=1e-3, atol=1e-6)
+        assert len(passes) == n + 3
+        assert fast.predict_proba(X).dtype == slow.predict_proba(X).dtype
+
+
+def test_large_pools_are_exported_and_small_ones_are_not(passes, it_pays):
+    model = classifier().fit(X[:30], Y[:30])
+    small = model.predict_proba(X[:19])
+    assert passes == []
+    assert_allclose(model.predict_proba(X)[:19], small, atol=1e-5)
+    assert passes == [50]
+    model.predict_proba(X[:12])
+    assert passes == [50, 12], "it is there now, and a session is soon open"
+    model.predict_proba(X[:9])
+    assert passes == [50, 12]
+
+
+def test_queries_use_it(passes, it_pays):
+    learner = AIFTLearner(classifier(), X_training=X[:20], y_training=Y[:20])
+    learner.query(X, n_instances=3)
+    assert passes == [50]
+
+
+def test_torch_is_kept_to_where_it_is_asked_for(passes, it_pays):
+    model = classifier("torch").fit(X[:30], Y[:30])
+    model.predict_proba(X)
+    assert passes == []
+    with pytest.raises(ParameterError, match="backend='magic'"):
+        model.set_params(backend="magic").predict_proba(X)
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "onnxscript"])
+def test_without_the_packages_torch_serves(missing, it_pays, monkeypatch):
+    model = classifier().fit(X[:30], Y[:30])
+    expected = model.set_params(backend="torch").predict_proba(X)
+    real = backend.importlib.util.find_spec
+    monkeypatch.setattr(
+        backend.importlib.util, "find_spec", lambda name: None if name == missing else real(name)
+    )
+    assert_array_equal(model.set_params(backend="auto").predict_proba(X), expected)
+
+
+def test_asking_for_onnx_without_the_package_says_what_to_install(monkeypatch):
+    model = classifier("onnx").fit(X[:30], Y[:30])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for name in [name for name in sys.modules if name.startswith("aift_sklearn.onnx")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDependencyError, match=r"aift-sklearn\[cpu\]"):
+        model.predict_proba(X)
+
+
+class Undecided(nn.Module):
+    """Takes another way by what it sees, which no graph can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * 2 if float(x.detach().mean()) > 0 else x
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx"])
+def test_a_network_that_cannot_be_exported_is_told_of_once(backend, it_pays, passes):
+    model = classifier(backend, Undecided()).fit(X[:30], Y[:30])
+    with pytest.warns(BackendWarning, match=r"cannot be exported .* Pass backend='torch'") as told:
+        proba = model.predict_proba(X)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(model.predict_proba(X), proba)
+    assert passes == []
+
+
+def test_other_estimators_predict_themselves(it_pays):
+    flat = make_pipeline(FunctionTransformer(flatten), LogisticRegression())
+    model = AIFTClassifier(flat, patches=AffinePatches(3), random_state=0).fit(X[:30], Y[:30])
+    proba = model.predict_proba(X)
+    with pytest.warns(BackendWarning, match="Pipeline is no CNN"):
+        assert_array_equal(model.set_params(backend="onnx").predict_proba(X), proba)
+    table = AIFTClassifier(LogisticRegression(), backend="onnx").fit([[0.0], [1.0]], [0, 1])
+    assert table.predict([[0.0], [1.0]]).tolist() == [0, 1]
+
+
+def flatten(images):
+    return images.reshape(len(images), -1)
+
+
+def test_sessions_are_left_behind_by_copies(tmp_path):
+    model = classifier("onnx").fit(X[:30], Y[:30])
+    proba = model.predict_proba(X)
+    assert model._scorer is not None
+    copies = [
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        load(model.save(tmp_path), estimator=classifier()),
+    ]
+    for one in copies:
+        assert one._scorer is None
+        assert_array_equal(one.predict_proba(X), proba)
+    assert clone(model)._scorer is None
+
+
+def test_a_failed_round_leaves_the_session_with_the_old_weights():
+    model = classifier("onnx").fit(X[:30], Y[:30])
+    proba = model.predict_proba(X)
+    model.estimator_.set_params(lr=1e30)
+    with pytest.raises(ArithmeticError):
+        model.partial_fit(X[30:], Y[30:])
+    assert_array_equal(model.predict_proba(X), proba)
+
+
+def test_new_views_are_taken():
+    model = classifier("onnx")
+    model.set_params(patches__random_state=None, random_state=None)
+    for _ in range(2):
+        model.fit(X[:30], Y[:30])
+        fast = model.predict_patch_proba(X)
+        model.set_params(backend="torch")
+        assert_allclose(fast, model.predict_patch_proba(X), atol=1e-5)
+        model.set_params(backend="onnx")
