@@ -1,6 +1,15 @@
 """Patches: fixed views of every candidate, whose predictions should agree."""
 
 from .affine import AffinePatches, cut_patches
+from .base import Patches, count_patches, cut_views, takes_views
 from .jitter import JitterPatches
 
-__all__ = ["AffinePatches", "JitterPatches", "cut_patches"]
+__all__ = [
+    "AffinePatches",
+    "JitterPatches",
+    "Patches",
+    "count_patches",
+    "cut_patches",
+    "cut_views",
+    "takes_views",
+]

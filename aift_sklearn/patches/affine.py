@@ -6,6 +6,7 @@ Letters: n candidates of C channels, H by W pixels; m patches per candidate, h b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -167,13 +168,16 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         self.matrices_ = self._matrices(self.views_, shape)
         return self
 
-    def transform(self, X: Any) -> Floats:
+    def transform(self, X: Any, views: Sequence[int] | None = None) -> Floats:
         """Cut the m patches of each candidate: bilinear, with reflected borders.
 
         Parameters
         ----------
         X : array-like of shape (n, C, H, W)
             uint8 in [0, 255] or float in [0, 1].
+        views : sequence of int, optional
+            Positions of the patches that are wanted, in the order wanted; by default all m. Others
+            are not cut.
 
         Returns
         -------
@@ -187,7 +191,9 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "views_")
         X = check_images(X)
-        return cut_patches(X, self.matrices_of(X.shape), self.patch_shape(X.shape))
+        matrices = self.matrices_of(X.shape)
+        matrices = matrices if views is None else matrices[np.asarray(views, dtype=np.intp)]
+        return cut_patches(X, matrices, self.patch_shape(X.shape))
 
     def whole(self, X: Any) -> Array:
         """Patch 0 alone: the whole candidate at the patches' size.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -70,13 +71,15 @@ class JitterPatches(TransformerMixin, BaseEstimator):
         self.offsets_ = noise * scale * np.where(spread > 0, spread, 1.0)
         return self
 
-    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+    def transform(self, X: ArrayLike, views: Sequence[int] | None = None) -> NDArray[np.float64]:
         """Add the jitter.
 
         Parameters
         ----------
         X : array-like of shape (n, f)
             Feature vectors.
+        views : sequence of int, optional
+            Positions of the patches that are wanted, in the order wanted; by default all m.
 
         Returns
         -------
@@ -85,4 +88,5 @@ class JitterPatches(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(X[:, None] + self.offsets_)
+        wanted = slice(None) if views is None else np.asarray(views, dtype=np.intp)
+        return np.asarray(X[:, None] + self.offsets_[wanted])
