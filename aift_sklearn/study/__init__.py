@@ -15,15 +15,11 @@ except ImportError as error:
     ) from error
 
 from ..query import random_sampling
+from .archives import load_medmnist, load_npz
+from .boxes import load_boxes
 from .datasets import Dataset, split_dataset
-from .files import (
-    load_boxes,
-    load_csv,
-    load_folder,
-    load_medmnist,
-    load_npz,
-    open_dataset,
-)
+from .folders import load_folder
+from .lists import load_csv
 from .metrics import (
     area_under_curve,
     labels_for_mean_curve,
@@ -33,6 +29,7 @@ from .metrics import (
 )
 from .report import headline, plot_learning_curves, write_report
 from .simulate import evaluate, simulate, whole_pool
+from .sources import open_dataset
 from .strategies import STRATEGIES
 from .tables import read_table, write_table
 from .tissue import load_tissue

@@ -9,7 +9,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from .._checks import check_int, check_number
 from ..errors import DataError
 
-__all__ = ["Dataset", "split_dataset"]
+__all__ = ["Dataset", "ImageSource", "split_dataset"]
 
 Array = NDArray[Any]
 Ints = NDArray[np.intp]
+
+# More candidates than this are counted in a note, not listed.
+_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,9 +82,19 @@ class Dataset:
         return "\n".join([*lines, *(f"  note  {note}" for note in self.notes)])
 
 
+class ImageSource(Protocol):
+    """Candidates that can be told apart before they are read, such as files."""
+
+    def __len__(self) -> int:
+        """Number of candidates, n."""
+
+    def __getitem__(self, rows: Ints, /) -> Array:
+        """Read the candidates of these rows, (n_rows, C, H, W)."""
+
+
 def split_dataset(
     name: str,
-    X: Array,
+    X: Array | ImageSource,
     y: Array,
     *,
     groups: Array | None = None,
@@ -94,6 +107,7 @@ def split_dataset(
     source: str = "",
     licence: str = "not stated",
     notes: Sequence[str] = (),
+    candidate_names: Sequence[str] | None = None,
 ) -> Dataset:
     """Split labelled candidates into a pool and a test set that share nothing.
 
@@ -104,8 +118,8 @@ def split_dataset(
     ----------
     name, description, source, licence, notes
         As of `Dataset`.
-    X : ndarray of shape (n, C, H, W)
-        Candidates.
+    X : ndarray of shape (n, C, H, W), or ImageSource
+        Candidates. Of a source, those are read that are drawn, in one call.
     y : array-like of shape (n,)
         Their classes; kept as text.
     groups : array-like of shape (n,), optional
@@ -118,6 +132,8 @@ def split_dataset(
         Draw at most so many candidates for either side.
     random_state : int, default=0
         Seed of the split, the order and the draws.
+    candidate_names : sequence of str, optional
+        What a note calls each candidate, such as its file; by default its row.
 
     Returns
     -------
@@ -153,20 +169,25 @@ def split_dataset(
     else:
         pool, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
         _check_groups_apart(groups, pool, test)
-    notes = list(notes)
-    twins = _in_both(X, pool, test)
-    if twins.any():
-        notes.append(f"{twins.sum()} images of the pool left out: the test set holds them too")
-        pool = pool[~twins]
     rng = np.random.default_rng(seed)
     pool, test = rng.permutation(pool), rng.permutation(test)
     pool = pool[: None if max_pool is None else check_int("max_pool", max_pool, minimum=2)]
     test = test[: None if max_test is None else check_int("max_test", max_test, minimum=2)]
+    rows = np.concatenate([pool, test])
+    images = X[rows]
+    digests = _digests(images)
+    notes = [*notes, *_note_two_labels(digests, rows, y, candidate_names)]
+    in_test = set(digests[len(pool) :])
+    twins = np.array([digest in in_test for digest in digests[: len(pool)]], dtype=bool)
+    X_pool, X_test = images[: len(pool)], images[len(pool) :]
+    if twins.any():
+        notes.append(f"{twins.sum()} images of the pool left out: the test set holds them too")
+        pool, X_pool = pool[~twins], X_pool[~twins]
     return Dataset(
         name=name,
-        X=X[pool],
+        X=X_pool,
         y=y[pool],
-        X_test=X[test],
+        X_test=X_test,
         y_test=y[test],
         groups=None if groups is None else groups[pool],
         groups_test=None if groups is None else groups[test],
@@ -232,11 +253,30 @@ def _check_groups_apart(groups: Array | None, pool: Ints, test: Ints) -> None:
         )
 
 
-def _in_both(X: Array, pool: Ints, test: Ints) -> NDArray[np.bool_]:
-    """Which of the pool's images the test set holds too, pixel for pixel."""
+def _digests(images: Array) -> list[bytes]:
+    """Tell images apart pixel for pixel, (n, C, H, W)."""
+    return [
+        hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+        for image in images
+    ]
 
-    def digest(row: int) -> bytes:
-        return hashlib.blake2b(np.ascontiguousarray(X[row]).tobytes(), digest_size=16).digest()
 
-    known = {digest(row) for row in test}
-    return np.array([digest(row) in known for row in pool], dtype=bool)
+def _note_two_labels(
+    digests: list[bytes], rows: Ints, y: Array, names: Sequence[str] | None
+) -> list[str]:
+    """Name images that come again, pixel for pixel, under another label."""
+    labels: dict[bytes, set[str]] = {}
+    for digest, row in zip(digests, rows, strict=True):
+        labels.setdefault(digest, set()).add(str(y[row]))
+    found = {digest for digest, given in labels.items() if len(given) > 1}
+    if not found:
+        return []
+    members = sorted(int(row) for d, row in zip(digests, rows, strict=True) if d in found)
+    called = [f"row {row}" if names is None else names[row] for row in members[:_LISTED]]
+    more = ", ..." if len(members) > _LISTED else ""
+    count = "one image comes" if len(found) == 1 else f"{len(found)} images come"
+    return [
+        f"{count} under two labels, pixel for pixel; one of them is wrong: "
+        + ", ".join(called)
+        + more
+    ]

@@ -21,11 +21,11 @@ from ..networks.features import CNNFeatures
 from ..patches import AffinePatches
 from .curves import mean_curve
 from .datasets import Dataset
-from .files import open_dataset
 from .metrics import summarise
 from .report.figures import METRICS
 from .report.page import headline, write_report
 from .simulate import simulate, whole_pool
+from .sources import open_dataset
 from .strategies import build_strategy
 from .tissue import load_tissue
 

@@ -1,9 +1,9 @@
-"""Image files → uint8 arrays of one shape: whole pictures, and boxes cut out of them."""
+"""Image files → uint8 arrays of one shape, each scaled as it is read."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_int
-from ..errors import DataError, DataTypeError
+from ..errors import DataError
 from ..progress import track
+from .image_headers import (
+    ImageHeader,
+    open_image,
+    printable,
+    read_header,
+    refuse_deep,
+    why_unreadable,
+)
 
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["IMAGE_SUFFIXES", "crop_boxes", "read_images"]
+__all__ = ["IMAGE_SUFFIXES", "ImageFiles", "read_images"]
 
+Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 """File names that are taken for images, in lower case."""
 
-# More broken files than this are counted, not listed.
+# More files than this are counted, not listed.
 _LISTED = 5
 
 
@@ -46,8 +55,8 @@ def read_images(
     Returns
     -------
     ndarray of uint8, shape (n, C, H, W)
-        C is 1 where every image is grey, else 3. Transparency is dropped, and a photograph is
-        turned as its EXIF data says.
+        C is 1 where every image is grey, else 3. Transparency is dropped, of several pages the
+        first is read, and a photograph is turned as its EXIF data says.
 
     Raises
     ------
@@ -56,119 +65,170 @@ def read_images(
     DataTypeError
         If an image has more than 8 bits per channel.
     """
-    if size is not None:
-        check_int("size", size, minimum=4)
-    images = _opened(paths, verbose)
-    if size is not None:
-        images = [_middle_square(image, size) for image in images]
-    shapes = {image.size for image in images}
-    if len(shapes) > 1:
-        listed = ", ".join(f"{w} x {h}" for w, h in sorted(shapes)[:_LISTED])
-        raise DataError(
-            f"the images have {len(shapes)} different sizes (width x height): {listed}...; "
-            "expected one. Pass size=64, say, to scale the middle square of each to 64 x 64."
-        )
-    grey = all(image.mode == "L" for image in images)
-    return _stack([image if grey else image.convert("RGB") for image in images])
+    return ImageFiles(paths, size=size, verbose=verbose)[np.arange(len(paths))]
 
 
-def crop_boxes(
-    path: Path,
-    boxes: Iterable[tuple[float, float, float, float]],
-    *,
-    size: int,
-    context: float = 1.5,
-    field: float | None = None,
-) -> NDArray[np.uint8]:
-    """Cut squares around boxes out of one image.
+class ImageFiles:
+    """Image files of which those are read that are asked for, `ImageSource` of `split_dataset`.
+
+    Images are scaled as they are read, so that memory holds no more than the result and one image.
 
     Parameters
     ----------
-    path : Path
-        Image file.
-    boxes : iterable of (xmin, ymin, xmax, ymax)
-        In pixels, in the file's own orientation.
-    size : int
-        Height and width of the crops in pixels.
-    context : float, default=1.5
-        Side of the square, as a multiple of the longer side of the box. What rotated and shifted
-        patches see of the surroundings is then real. Beyond the image its mirror image is seen.
-    field : float, optional
-        Side of the square in pixels of the image, the same for all boxes; instead of ``context``
-        where size tells classes apart.
+    paths : sequence of Path
+        Image files.
+    size, verbose
+        As of `read_images`.
+    names : sequence of str, optional
+        What messages call each file; by default its path.
 
-    Returns
-    -------
-    ndarray of uint8, shape (n_boxes, C, size, size)
-        C is 1 for a grey image, else 3.
+    Attributes
+    ----------
+    notes : list of str
+        What was left out of the images read so far.
     """
-    from PIL import Image
 
-    image = _opened([path], 0)[0]
-    pixels = np.asarray(image)
-    crops = []
-    for xmin, ymin, xmax, ymax in boxes:
-        half = (field or context * max(xmax - xmin, ymax - ymin)) / 2
-        x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
-        # Padded only as far as this box needs it.
-        left, top = max(0, int(np.ceil(half - x))), max(0, int(np.ceil(half - y)))
-        right = max(0, int(np.ceil(x + half - image.width)))
-        bottom = max(0, int(np.ceil(y + half - image.height)))
-        source = image
-        if left or top or right or bottom:
-            margins = ((top, bottom), (left, right), (0, 0))[: pixels.ndim]
-            source = Image.fromarray(np.pad(pixels, margins, mode="symmetric"))
-        x, y = x + left, y + top
-        box = (x - half, y - half, x + half, y + half)
-        crops.append(source.resize((size, size), Image.Resampling.BILINEAR, box=box))
-    return _stack(crops)
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        names: Sequence[str] | None = None,
+        size: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        if size is not None:
+            check_int("size", size, minimum=4)
+        self.paths, self.size, self.verbose = paths, size, verbose
+        self.names = [printable(path) for path in paths] if names is None else list(names)
+        self.notes: list[str] = []
 
+    def __len__(self) -> int:
+        """Number of files, n."""
+        return len(self.paths)
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file in pixels, from its header."""
-    from PIL import Image
+    def __getitem__(self, rows: NDArray[np.intp]) -> Bytes:
+        """Read the images of these rows, as of `read_images`."""
+        if not len(rows):
+            raise DataError("no image files; expected at least one.")
+        headers, broken = self._headers([int(row) for row in rows])
+        grey = all(header.grey for header in headers.values())
+        # The rest is decoded in spite of broken files, so that all can be mended in one go.
+        images: Bytes | None = None
+        sizes, transparent = set(), []
+        readable = list(headers)
+        for k, row in enumerate(track(readable, "reading images", enabled=bool(self.verbose))):
+            try:
+                pixels, see_through = decode(self.paths[row], grey=grey, size=self.size)
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow raises whatever its decoders do
+                broken.append((row, why_unreadable(self.paths[row], error)))
+                continue
+            sizes.add(pixels.shape[:0:-1])
+            if see_through:
+                transparent.append(row)
+            if images is None:
+                images = np.empty((len(readable), *pixels.shape), dtype=np.uint8)
+            if pixels.shape == images.shape[1:]:
+                images[k] = pixels
+        self._refuse_broken(broken)
+        refuse_several_sizes(sizes)
+        self._note(headers, transparent)
+        return np.asarray(images)
 
-    with Image.open(path) as image:
-        return image.size
+    def refuse_missing(self) -> None:
+        """Refuse files that are not there, whether they would be drawn or not."""
+        self._refuse_broken(self._missing())
 
+    def _missing(self) -> list[tuple[int, str]]:
+        return [
+            (row, why_unreadable(path, FileNotFoundError()))
+            for row, path in enumerate(self.paths)
+            if not os.path.exists(path)
+        ]
 
-def _opened(paths: Sequence[Path], verbose: int) -> list[PIL.Image.Image]:
-    """Decode every file; damaged ones are collected, so that they can be mended in one go."""
-    images, broken = [], []
-    for path in track(paths, "reading images", enabled=bool(verbose)):
-        try:
-            images.append(_decode(path))
-        except DataTypeError:
-            raise
-        # Pillow raises whatever its decoders do: OSError, SyntaxError, ValueError, struct.error.
-        except Exception as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-            broken.append(f"{path} ({reason.replace(str(path), '').strip()})")
-    if broken:
+    def _headers(self, rows: list[int]) -> tuple[dict[int, ImageHeader], list[tuple[int, str]]]:
+        """Headers of the files asked for, and why others cannot be read."""
+        headers: dict[int, ImageHeader] = {}
+        broken = self._missing()
+        for row in set(rows) - {row for row, _ in broken}:
+            try:
+                headers[row] = read_header(self.paths[row])
+            except Exception as error:
+                broken.append((row, why_unreadable(self.paths[row], error)))
+        headers = {row: headers[row] for row in rows if row in headers}
+        refuse_deep([self.names[row] for row in headers], [h.depth for h in headers.values()])
+        if self.size is None and not broken:
+            # Where EXIF data comes last in a file, width and height may still change places.
+            lying = {tuple(sorted(header.size)) for header in headers.values()}
+            if len(lying) > 1:
+                refuse_several_sizes({header.size for header in headers.values()})
+        return headers, broken
+
+    def _refuse_broken(self, broken: list[tuple[int, str]]) -> None:
+        if not broken:
+            return
+        listed = ", ".join(f"{self.names[row]} ({why})" for row, why in sorted(broken)[:_LISTED])
         more = f" and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
         raise DataError(
-            f"{len(broken)} of {len(paths)} images cannot be read: {', '.join(broken[:_LISTED])}"
-            f"{more}. Replace them, or remove them from the data."
+            f"{len(broken)} of {len(self)} images cannot be read: {listed}{more}. "
+            "Replace them, or remove them from the data."
         )
-    return images
+
+    def _note(self, headers: dict[int, ImageHeader], transparent: list[int]) -> None:
+        pages = [row for row, header in headers.items() if header.n_pages > 1]
+        extra = [row for row, header in headers.items() if header.n_extra]
+        for rows, what in (
+            (pages, "several pages or frames, of which the first is read"),
+            (extra, "further channels, which are left out"),
+            (transparent, "transparency, which is dropped"),
+        ):
+            if rows:
+                has = "image has" if len(rows) == 1 else "images have"
+                self.notes.append(f"{len(rows)} {has} {what}: {list_some(self.names, rows)}")
 
 
-def _decode(path: Path) -> PIL.Image.Image:
-    from PIL import Image, ImageOps
+def decode(path: Path, *, grey: bool, size: int | None = None) -> tuple[Bytes, bool]:
+    """Read the pixels of an image file (C, H, W), and whether something is transparent.
 
-    with warnings.catch_warnings():
-        # Odd metadata harms nobody; a bomb does.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as file:
-            image: PIL.Image.Image = ImageOps.exif_transpose(file)
-            image.load()
-    if image.mode.startswith(("I", "F")):
-        raise DataTypeError(
-            f"{path} has more than 8 bits per channel (mode {image.mode}); expected 8. Map its "
-            "range to [0, 255] with a fixed window first, the same for all images."
+    A JPEG file is decoded at the reduced scale that is next above twice the size.
+    """
+    from PIL import ImageOps
+
+    with open_image(path) as image:
+        if size is not None:
+            image.draft(None, (2 * size, 2 * size))
+        ImageOps.exif_transpose(image, in_place=True)
+        transparent = _is_transparent(image)
+        plain = image.convert("L" if grey else "RGB")
+        if size is not None:
+            plain = _middle_square(plain, size)
+    pixels = np.asarray(plain)
+    return (pixels[None] if grey else pixels.transpose(2, 0, 1)), transparent
+
+
+def refuse_several_sizes(sizes: set[tuple[int, ...]]) -> None:
+    """Refuse images of several sizes (width, height)."""
+    if len(sizes) > 1:
+        listed = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:_LISTED])
+        more = ", ..." if len(sizes) > _LISTED else ""
+        raise DataError(
+            f"the images have {len(sizes)} different sizes (width x height): {listed}{more}; "
+            "expected one. Pass size=64, say, to scale the middle square of each to 64 x 64."
         )
-    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+
+
+def list_some(names: Sequence[str], rows: Sequence[int]) -> str:
+    """Name a few of the rows."""
+    listed = ", ".join(names[row] for row in rows[:_LISTED])
+    return f"{listed}, ..." if len(rows) > _LISTED else listed
+
+
+def _is_transparent(image: PIL.Image.Image) -> bool:
+    if image.mode in ("LA", "PA", "RGBA"):
+        lowest, _ = image.getchannel("A").getextrema()
+        return bool(lowest < 255)  # type: ignore[operator]
+    return "transparency" in image.info
 
 
 def _middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
@@ -178,10 +238,3 @@ def _middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-
-def _stack(images: Sequence[Any]) -> Bytes:
-    """Pillow images of one size and mode → (n, C, H, W)."""
-    pixels = np.stack([np.asarray(image) for image in images])
-    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(pixels)

@@ -28,7 +28,8 @@ from aift_sklearn.study import (
     open_dataset,
     split_dataset,
 )
-from aift_sklearn.study.images import crop_boxes, read_images
+from aift_sklearn.study.boxes import crop_boxes
+from aift_sklearn.study.images import read_images
 
 
 def picture(seed=0, size=(12, 10), mode="RGB"):

@@ -1,0 +1,272 @@
+"""Data sets from labelled boxes in images: each box is a candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .._checks import check_int, check_number
+from ..errors import AIFTError, DataError
+from ..progress import track
+from .datasets import Dataset, split_dataset
+from .image_headers import ImageHeader, printable, read_header, refuse_deep, why_unreadable
+from .images import decode, list_some
+from .labels import label_of_name, note_similar_names
+from .listings import find_listed_file, read_listing
+
+__all__ = ["crop_boxes", "load_boxes"]
+
+Array = NDArray[Any]
+Bytes = NDArray[np.uint8]
+
+_CORNERS = ["xmin", "ymin", "xmax", "ymax"]
+
+
+def load_boxes(
+    path: str | Path,
+    *,
+    size: int = 64,
+    context: float = 1.5,
+    field: float | None = None,
+    verbose: int = 0,
+    **split: Any,
+) -> Dataset:
+    """Read labelled boxes in images: each box is a candidate, each image a group.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder with ``boxes.csv`` (columns image, xmin, ymin, xmax, ymax in pixels, label, and
+        perhaps group, such as the patient) and the images, in it or in its subfolder ``images``.
+    size : int, default=64
+        Height and width of the candidates in pixels.
+    context : float, default=1.5
+        Side of the square that is cut, as a multiple of the longer side of the box: rotated and
+        shifted patches then see real surroundings. Beyond the image its mirror image is seen.
+    field : float, optional
+        Side of the square in pixels of the image, the same for every box, instead of ``context``:
+        for classes that differ in size.
+    verbose : int, default=0
+        1 shows a progress bar.
+    **split
+        ``test_fraction``, ``max_pool``, ``max_test`` and ``random_state`` of `split_dataset`.
+
+    Returns
+    -------
+    Dataset
+        No image (or group) is on both sides. Boxes without area, and those outside their image,
+        are left out and named in ``notes``.
+
+    Raises
+    ------
+    DataError
+        If the table or an image is missing or damaged, or no box is left.
+    """
+    path = Path(path)
+    path = path.parent if path.name == "boxes.csv" and path.is_file() else path
+    check_int("size", size, minimum=4)
+    check_number("context", context, low=0.1, high=100)
+    if field is not None:
+        check_number("field", field, low=1)
+    table = read_listing(path / "boxes.csv", ["image", *_CORNERS, "label"], ["group"])
+    corners = table[_CORNERS].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    folder = path / "images" if (path / "images").is_dir() else path
+    names, of_image = np.unique(table["image"].to_numpy().astype(str), return_inverse=True)
+    files = [find_listed_file(folder, name) for name in names]
+    headers = _read_headers(files)
+    good = _usable(corners, np.array([header.size for header in headers])[of_image])
+    if not good.any():
+        raise DataError(f"{path / 'boxes.csv'} holds no usable box among {len(table)}.")
+    kept = table[good].reset_index(drop=True)
+    cuts = _BoxCuts(files, headers, of_image[good], corners[good], size, context, field, verbose)
+    how = f"a field of {field:g} pixels" if field else f"{context:g} times the box's side"
+    return split_dataset(
+        path.name or path.resolve().name,
+        cuts,
+        np.array([label_of_name(label) for label in kept["label"]]),
+        groups=kept["group" if "group" in table else "image"].to_numpy().astype(str),
+        candidate_names=[
+            f"{image} (line {line})"
+            for image, line in zip(kept["image"], kept["line"], strict=True)
+        ],
+        description=f"{len(kept)} boxes in {len(names)} images, cut with {how} and scaled to "
+        f"{size} x {size}. Split by {'group' if 'group' in table else 'image'}.",
+        source=str(path),
+        notes=[*_left_out(table, good), *cuts.notes, *note_similar_names(kept["label"])],
+        **split,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _BoxCuts:
+    """Boxes that are cut when they are asked for, `ImageSource` of `split_dataset`."""
+
+    files: list[Path]
+    headers: list[ImageHeader]
+    of_image: NDArray[np.intp]
+    corners: Array
+    size: int
+    context: float
+    field: float | None
+    verbose: int
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> Bytes:
+        used = np.unique(self.of_image[rows])
+        grey = all(self.headers[k].grey for k in used)
+        cut = np.empty((len(rows), 1 if grey else 3, self.size, self.size), dtype=np.uint8)
+        for k in track(used.tolist(), "cutting boxes", enabled=bool(self.verbose)):
+            here = self.of_image[rows] == k
+            cut[here] = crop_boxes(
+                self.files[k],
+                self.corners[rows[here]],
+                size=self.size,
+                context=self.context,
+                field=self.field,
+                grey=grey,
+            )
+        return cut
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left out of the images."""
+        pages = [k for k, header in enumerate(self.headers) if header.n_pages > 1]
+        if not pages:
+            return []
+        has = "image has" if len(pages) == 1 else "images have"
+        listed = list_some([printable(file.name) for file in self.files], pages)
+        return [f"{len(pages)} {has} several pages or frames, of which the first is read: {listed}"]
+
+
+def crop_boxes(
+    path: Path,
+    boxes: Iterable[tuple[float, float, float, float]] | Array,
+    *,
+    size: int,
+    context: float = 1.5,
+    field: float | None = None,
+    grey: bool | None = None,
+) -> NDArray[np.uint8]:
+    """Cut squares around boxes out of one image.
+
+    Parameters
+    ----------
+    path : Path
+        Image file.
+    boxes : iterable of (xmin, ymin, xmax, ymax)
+        In pixels, in the orientation in which the image is shown: as its EXIF data says.
+    size : int
+        Height and width of the crops in pixels.
+    context : float, default=1.5
+        Side of the square, as a multiple of the longer side of the box. What rotated and shifted
+        patches see of the surroundings is then real. Beyond the image its mirror image is seen.
+    field : float, optional
+        Side of the square in pixels of the image, the same for all boxes; instead of ``context``
+        where size tells classes apart.
+    grey : bool, optional
+        Whether crops have one channel; by default where the image is grey.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n_boxes, C, size, size)
+        C is 1 for a grey image, else 3.
+
+    Raises
+    ------
+    DataError
+        If the image is missing, damaged or truncated.
+    DataTypeError
+        If it has more than 8 bits per channel.
+    """
+    try:
+        header = read_header(path)
+        refuse_deep([printable(path)], [header.depth])
+        pixels, _ = decode(path, grey=header.grey if grey is None else grey)
+    except (AIFTError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises whatever its decoders do
+        reason = why_unreadable(path, error)
+        raise DataError(f"the image {printable(path)} cannot be read ({reason}).") from error
+    pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    crops = [_crop(pixels, box, size, context, field) for box in boxes]
+    cut = np.stack(crops) if crops else np.empty((0, size, size, *pixels.shape[2:]), np.uint8)
+    cut = cut[:, None] if cut.ndim == 3 else cut.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(cut)
+
+
+def _crop(
+    pixels: Bytes,
+    box: tuple[float, float, float, float],
+    size: int,
+    context: float,
+    field: float | None,
+) -> Bytes:
+    """Cut one square out of an image (H, W) or (H, W, 3) and scale it."""
+    from PIL import Image
+
+    xmin, ymin, xmax, ymax = box
+    half = (field or context * max(xmax - xmin, ymax - ymin)) / 2
+    x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
+    height, width = pixels.shape[:2]
+    # Padded only as far as this box needs it.
+    left, top = max(0, int(np.ceil(half - x))), max(0, int(np.ceil(half - y)))
+    right, bottom = max(0, int(np.ceil(x + half - width))), max(0, int(np.ceil(y + half - height)))
+    if left or top or right or bottom:
+        margins = ((top, bottom), (left, right), (0, 0))[: pixels.ndim]
+        pixels = np.pad(pixels, margins, mode="symmetric")
+    x, y = x + left, y + top
+    square = (x - half, y - half, x + half, y + half)
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=square))
+
+
+def _read_headers(files: list[Path]) -> list[ImageHeader]:
+    """Headers of every image, all unreadable ones named at once."""
+    headers, broken = [], []
+    for file in files:
+        try:
+            headers.append(read_header(file))
+        except Exception as error:  # Pillow raises what its decoders do
+            broken.append(f"{printable(file)} ({why_unreadable(file, error)})")
+    if broken:
+        raise DataError(
+            f"{len(broken)} of {len(files)} images are missing or damaged: "
+            f"{list_some(broken, range(len(broken)))}."
+        )
+    refuse_deep([printable(file) for file in files], [header.depth for header in headers])
+    return headers
+
+
+def _usable(corners: Array, sizes: Array) -> NDArray[np.bool_]:
+    """Boxes (n, 4) with an area, that overlap their image (n, 2)."""
+    with np.errstate(invalid="ignore"):
+        sides = corners[:, 2:] - corners[:, :2]
+        inside = (corners[:, 2:] > 0).all(axis=1) & (corners[:, :2] < sizes).all(axis=1)
+        good = np.isfinite(corners).all(axis=1) & (sides > 0).all(axis=1) & inside
+    return np.asarray(good)
+
+
+def _left_out(table: pd.DataFrame, good: NDArray[np.bool_]) -> list[str]:
+    if good.all():
+        return []
+    names = _named(table[~good])
+    plural = "box" if len(names) == 1 else "boxes"
+    return [
+        f"{len(names)} {plural} without area or outside the image left out: "
+        f"{list_some(names, range(len(names)))}"
+    ]
+
+
+def _named(table: pd.DataFrame) -> list[str]:
+    return [
+        f"{printable(image)} (line {line})"
+        for image, line in zip(table["image"], table["line"], strict=True)
+    ]
