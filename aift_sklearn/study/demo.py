@@ -102,7 +102,8 @@ def run_demo(
     Parameters
     ----------
     out : path-like
-        HTML file to write.
+        HTML file to write. Beside it every finished round is kept until it is written, in
+        ``NAME.rounds.jsonl``: called again after an interruption, the demonstration goes on.
     n_rounds, n_instances, seeds
         As of `simulate`.
     verbose : bool, default=True
@@ -112,16 +113,32 @@ def run_demo(
     -------
     DataFrame
         The table of `simulate`.
+
+    Raises
+    ------
+    ParameterError
+        If ``out`` is a folder, or other settings than those of a demonstration that was
+        interrupted are asked for.
     """
-    options = {"n_rounds": n_rounds, "n_instances": n_instances, "seeds": list(seeds)}
-    return _run(
+    out = Path(out)
+    if out.is_dir():
+        raise ParameterError(
+            f"out={str(out)!r} is a folder; expected a file such as {out / 'demo-report.html'}."
+        )
+    path = out.with_name(f"{out.stem}.rounds.jsonl")
+    table = _simulate_and_report(
         load_tissue(),
         build_model(),
-        Path(out),
-        options,
+        out,
+        {"n_rounds": n_rounds, "n_instances": n_instances, "seeds": list(seeds)},
+        path=path,
         title="AIFT against random asking on stained tissue",
         verbose=verbose,
     )
+    # The report holds all of it, and the next demonstration starts afresh.
+    for kept in (path, path.with_suffix(".settings.json")):
+        kept.unlink(missing_ok=True)
+    return table
 
 
 def run_study(
@@ -143,6 +160,7 @@ def run_study(
     test_fraction: float | None = None,
     max_pool: int | None = None,
     max_test: int | None = None,
+    random_state: int | None = None,
     verbose: bool = True,
 ) -> pd.DataFrame:
     """Simulate campaigns on a labelled pool; write ``table.jsonl`` and ``report.html``.
@@ -166,7 +184,7 @@ def run_study(
         What the findings are told in.
     reference : bool, default=False
         Also train on the whole pool, for the line that the curves approach.
-    size, test_fraction, max_pool, max_test
+    size, test_fraction, max_pool, max_test, random_state
         As of the loader of the data; None leaves its default.
     verbose : bool, default=True
         Whether a progress bar is shown.
@@ -179,7 +197,12 @@ def run_study(
     check_option("metric", metric, tuple(METRICS))
     if not models:
         raise ParameterError(f"no model; expected at least one of {', '.join(MODELS)}.")
-    given = {"test_fraction": test_fraction, "max_pool": max_pool, "max_test": max_test}
+    given = {
+        "test_fraction": test_fraction,
+        "max_pool": max_pool,
+        "max_test": max_test,
+        "random_state": random_state,
+    }
     loading = {name: value for name, value in given.items() if value is not None}
     built = {name: build_model(name, views=views, n_patches=n_patches) for name in models}
     options = {
@@ -192,7 +215,7 @@ def run_study(
     }
     dataset = open_dataset(data, size=size, verbose=int(verbose), **loading)
     out = Path(out)
-    return _run(
+    table = _simulate_and_report(
         dataset,
         built if len(built) > 1 else next(iter(built.values())),
         out / "report.html",
@@ -202,45 +225,33 @@ def run_study(
         reference=reference,
         verbose=verbose,
     )
+    _say(f"Table:  {out / 'table.jsonl'}")
+    return table
 
 
-def _run(
+def _simulate_and_report(
     dataset: Dataset,
     model: Any,
     report: Path,
     options: dict[str, Any],
     *,
+    path: Path,
     title: str | None = None,
-    path: Path | None = None,
     metric: str = "auc",
     reference: bool = False,
     verbose: bool,
 ) -> pd.DataFrame:
-    console = Console()
-    console.print(dataset, highlight=False, markup=False, soft_wrap=True)
+    _say(str(dataset))
     start = time.perf_counter()
-    try:
-        table = simulate(dataset, model, **options, path=path, verbose=int(verbose))
-    except KeyboardInterrupt:
-        if path is not None:
-            console.print(
-                f"Finished rounds are in {path}: the same command goes on from there.",
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
-            )
-        raise
+    table = _simulate_resumably(dataset, model, options, path, verbose=verbose)
     seconds = time.perf_counter() - start
-    if path is not None:
-        console.print(f"Table:  {path}", soft_wrap=True, markup=False, highlight=False)
+    console = Console()
     print_summary(table, console, metric=metric)
     models = model if isinstance(model, dict) else {"classifier": model}
     lines = {name: whole_pool(dataset, each) for name, each in models.items() if reference}
     for name, line in lines.items():
         which = f", {name}" if len(lines) > 1 else ""
-        console.print(
-            f"The whole pool gives {METRICS[metric]} {line[metric]:.3f}{which}.", markup=False
-        )
+        _say(f"The whole pool gives {METRICS[metric]} {line[metric]:.3f}{which}.")
     written = write_report(
         table,
         dataset,
@@ -250,9 +261,38 @@ def _run(
         metric=metric,
         reference=lines if len(models) > 1 else lines.get("classifier"),
     )
-    console.print(f"Took {seconds:.0f} s.")
-    console.print(f"Report: {written}", soft_wrap=True, markup=False, highlight=False)
+    _say(f"Took {seconds:.0f} s.")
+    _say(f"Report: {written}")
     return table
+
+
+def _simulate_resumably(
+    dataset: Dataset, model: Any, options: dict[str, Any], path: Path, *, verbose: bool
+) -> pd.DataFrame:
+    """Simulate, and say what is known from before or kept for later."""
+    before = _count_rows(path)
+    if before and verbose:
+        _say(f"Going on from {before} finished rounds in {path}.")
+    try:
+        return simulate(dataset, model, **options, path=path, verbose=int(verbose))
+    except KeyboardInterrupt:
+        finished = _count_rows(path)
+        _say(
+            f"Interrupted. {finished} finished rounds are in {path}: the same command goes on "
+            "from there."
+            if finished
+            else "Interrupted before the first round was finished: nothing is kept."
+        )
+        raise
+
+
+def _count_rows(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: the terminal wraps it, and a path in it can be copied."""
+    Console().print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_summary(table: pd.DataFrame, console: Console, *, metric: str = "auc") -> None:
