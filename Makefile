@@ -2,7 +2,7 @@
 # make test    lint, types and all tests
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
 # make bench   the pool pass against its peers; writes docs/performance.md
-# make install the environment that both use; does nothing when it is up to date
+# make install   the environment that these use; does nothing when it is up to date
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,9 +16,12 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "Installing torch, ONNX Runtime, scikit-learn and the tools of the tests into $(VENV)."
+	@echo "That takes 3 to 10 minutes, most of it for torch; nothing outside $(VENV) is changed."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cpu,study,test]"
-	touch $@
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[cpu,study,test]"
+	@touch $@
+	@echo "Installed. Next: make demo"
 
 demo: install
 	$(BIN)/aift demo --out demo-report.html
@@ -33,8 +36,9 @@ test: lint
 
 # modAL 0.4.2 pins a skorch that does not import with current tools: installed without its pins.
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
+	@echo "Installing the oldest supported releases into $(OLDEST), which takes 3 to 10 minutes."
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[cpu,study,test]"
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[cpu,study,test]"
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps modAL-python==0.4.2.1
 	touch $@
 
@@ -45,4 +49,4 @@ bench: install
 	$(BIN)/python benchmarks/performance.py $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-report.html
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-report.html demo-report.rounds.*

@@ -109,11 +109,13 @@ class MissingDependencyError(AIFTError, ImportError):
     Examples
     --------
     >>> print(MissingDependencyError("scikit-image", extra="study", purpose="load_tissue()"))
-    load_tissue() needs scikit-image, which is not installed: pip install "aift-sklearn[study]"
+    load_tissue() needs scikit-image, which is not installed: pip install ".[study]" in a clone of
+    aift-sklearn
     """
 
     def __init__(
         self, package: str, *, extra: str = "", purpose: str, command: str | None = None
     ) -> None:
-        command = command or f'pip install "aift-sklearn[{extra}]"'
+        # The package is on no index: it is installed from its source.
+        command = command or f'pip install ".[{extra}]" in a clone of aift-sklearn'
         super().__init__(f"{purpose} needs {package}, which is not installed: {command}")

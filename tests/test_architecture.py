@@ -34,6 +34,7 @@ ROOMS = [
     "learner",
     "study",
     "cli",
+    "__main__",
 ]
 
 
@@ -126,7 +127,7 @@ def test_missing_extras_say_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     for module in [m for m in sys.modules if m.startswith("aift_sklearn.study")]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(ImportError, match=r'pip install "aift-sklearn\[study\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[study\]"'):
         importlib.import_module("aift_sklearn.study")
 
 

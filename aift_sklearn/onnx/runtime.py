@@ -53,7 +53,7 @@ def choose_providers(
     if missing or not wanted:
         raise ParameterError(
             f"providers={list(providers)!r}; the installed ONNX Runtime has {known}. Install "
-            'another build, "aift-sklearn[gpu]" for CUDA, or pass providers="auto".'
+            'another build, the extra gpu for CUDA, or pass providers="auto".'
         )
     return list(dict.fromkeys([*wanted, _CPU]))
 
@@ -119,7 +119,7 @@ def open_session(
         warnings.warn(
             f"{', '.join(lost)} did not load, so {session.get_providers()[0]} is used. The CUDA "
             "and cuDNN libraries must match the installed onnxruntime-gpu: "
-            'pip install "aift-sklearn[gpu]".',
+            'pip install ".[gpu]" in a clone of aift-sklearn.',
             ProviderWarning,
             stacklevel=2,
         )

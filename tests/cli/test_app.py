@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 import aift_sklearn
 from aift_sklearn import AffinePatches, AIFTClassifier, cli
-from aift_sklearn.study import demo, read_table, simulate
+from aift_sklearn.cli import options
+from aift_sklearn.study import STRATEGIES, demo, read_table, simulate
 from aift_sklearn.study.frozen import can_freeze
 
 README = Path(__file__).parents[2] / "README.md"
+HEAVY = {"torch", "sklearn", "pandas", "onnxruntime", "matplotlib", "PIL", "numpy"}
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
 
 
@@ -89,7 +91,7 @@ def test_errors_keep_their_brackets(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(SystemExit):
         cli.main(["simulate", "--out", str(tmp_path)])
-    assert 'pip install "aift-sklearn[study]"' in capsys.readouterr().err
+    assert 'pip install ".[study]" in a clone' in capsys.readouterr().err
 
 
 def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path):
@@ -117,12 +119,18 @@ def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path
     [
         (["--data", "moon"], "expected tissue, FILE.npz"),
         (["--data", "boxes:moon"], "no file moon/boxes.csv"),
-        (["--max-pool", "20"], "option max_pool does not apply to the data 'tissue'"),
-        (["--groups", "--data", "FOLDER", "--rounds", "2"], "has no groups"),
+        (["--max-pool", "20"], "option --max-pool does not apply to the data 'tissue'"),
+        (["--groups", "--data", "FOLDER", "--rounds", "2"], "--groups, but the data set"),
+        (["--rounds", "40", "--data", "FOLDER"], "--rounds x --batch = 480 labels"),
+        (["--data", "SIZES"], "Pass --size 64, say"),
     ],
 )
 def test_data_that_cannot_be_read_is_refused_in_one_line(arguments, message, capsys, folder):
-    arguments = [str(folder) if word == "FOLDER" else word for word in arguments]
+    Image.new("RGB", (20, 30)).save(folder.parent / "data" / "disc" / "long.png")
+    if "SIZES" not in arguments:
+        (folder / "disc" / "long.png").unlink()
+    names = {"FOLDER": str(folder), "SIZES": str(folder)}
+    arguments = [names.get(word, word) for word in arguments]
     with pytest.raises(SystemExit) as stop:
         cli.main(["simulate", "--quiet", "--out", str(folder.parent / "out"), *arguments])
     assert stop.value.code == 2
@@ -161,16 +169,6 @@ def test_a_folder_is_studied_with_two_models_and_resumed(fast, folder):
         cli.main([*arguments[:-1], str(out), "--batch", "6"])
 
 
-def test_an_interrupt_says_that_nothing_is_lost(fast, tmp_path, monkeypatch):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "simulate", interrupted)
-    result = run("simulate", "--quiet", "--out", str(tmp_path))
-    assert result.exit_code != 0
-    assert "the same command goes on from there" in result.output.replace("\n", " ")
-
-
 def test_the_models_fine_tune_a_pretrained_cnn_or_use_its_features():
     model = demo.build_model()
     assert model.estimator.pretrained
@@ -180,7 +178,88 @@ def test_the_models_fine_tune_a_pretrained_cnn_or_use_its_features():
     assert features.patches.get_params() == AffinePatches.for_radiographs(n_patches=3).get_params()
 
 
-def test_the_command_is_installed():
-    command = Path(sys.executable).with_name("aift")
-    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("start", [["aift"], [sys.executable, "-m", "aift_sklearn"]])
+def test_the_command_is_installed(start):
+    command = [str(Path(sys.executable).with_name("aift"))] if start == ["aift"] else start
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert aift_sklearn.__version__ in done.stdout
+
+
+def test_names_of_the_help_are_those_of_the_library():
+    assert tuple(STRATEGIES) == options.STRATEGY_NAMES
+    assert list(demo.MODELS) == list(options.Model)
+    assert list(demo.VIEWS) == list(options.Views)
+    assert list(demo.METRICS) == list(options.Metric)
+    text = " ".join(run("simulate", "--help").output.replace("│", " ").split())
+    for name in [*STRATEGIES, *demo.MODELS, *demo.VIEWS, *demo.METRICS]:
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["simulate", "--help"],
+        ["export", "model", "--size", "3x4"],
+        ["simulate", "--rounds", "none"],
+    ],
+)
+def test_help_and_mistakes_wait_for_nothing_heavy(arguments):
+    code = f"""
+import sys
+from aift_sklearn.cli import main
+try:
+    main({arguments})
+except SystemExit:
+    pass
+print("loaded:", sorted({HEAVY} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded: []\n")
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["simulate", "--data", "cells"]])
+def test_the_first_words_come_before_anything_heavy_is_loaded(arguments, tmp_path):
+    code = f"""
+import sys
+from aift_sklearn.cli import main, terminal
+class Noting:
+    encoding = "utf-8"
+    def write(self, text):
+        print(text, sorted({HEAVY} & set(sys.modules)))
+        sys.exit(0)
+    def flush(self):
+        pass
+sys.stderr = Noting()
+main({arguments})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "rounds of 12 labels" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_the_demo_says_how_long_it_takes(fast, tmp_path):
+    arguments = ["demo", "--out", str(tmp_path / "a.html"), "--rounds", "2", "--batch", "4"]
+    assert "12 rounds of 4 labels (3 seeds), about 1 minute" in " ".join(
+        run(*arguments).stderr.split()
+    )
+    assert run(*arguments, "--quiet").stderr == ""
+
+
+def test_errors_of_files_are_one_line_and_others_are_shown_whole(monkeypatch, capsys):
+    def refused(*args, **options):
+        raise PermissionError(13, "Permission denied", "/report.html")
+
+    monkeypatch.setattr(demo, "run_demo", refused)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--quiet"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "Error: [Errno 13] Permission denied: '/report.html'\n"
+
+    def wrong(*args, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(demo, "run_demo", wrong)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["demo", "--quiet"])

@@ -71,7 +71,7 @@ def test_backbones_give_what_their_own_package_gives(number, size):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_without_pre_training_need_no_weights(name, no_weights):
     X, _ = make_blobs(2, size=32)
-    with pytest.raises(MissingDependencyError, match=r"aift-sklearn\[backbones\]"):
+    with pytest.raises(MissingDependencyError, match=r"\.\[backbones\]"):
         CNNFeatures(name).transform(X)
     assert CNNFeatures(name, pretrained=False).fit(X).transform(X).shape == (2, 1280)
 

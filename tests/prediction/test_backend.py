@@ -117,7 +117,7 @@ def test_asking_for_onnx_without_the_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for name in [name for name in sys.modules if name.startswith("aift_sklearn.onnx")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(MissingDependencyError, match=r"aift-sklearn\[cpu\]"):
+    with pytest.raises(MissingDependencyError, match=r"\.\[cpu\]"):
         model.predict_proba(X)
 
 
