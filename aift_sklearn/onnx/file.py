@@ -24,7 +24,8 @@ from .._writing import write_atomically
 from ..errors import DataError, ExportError, MissingDependencyError, ModelFileError
 from ..persistence import package_versions
 from ..scores import EPS, n_kept
-from .fused import OPSET, arranged, cutting, joined, probabilities, scoring, subgraph
+from .assembly import OPSET, join_graphs, subgraph
+from .fused import head_graph, patch_graph, score_graph, softmax_graph
 from .model import EstimatorModel
 
 __all__ = ["FileModel", "fused_model", "read_model", "write_model"]
@@ -70,15 +71,15 @@ def fused_model(
     size, matrices = model.patches_of(shape)
     image_shape = (int(shape[-3]), int(shape[-2]), int(shape[-1]))
     m = int(shape[1]) if matrices is None else len(matrices)
-    parts = [] if matrices is None else [cutting(matrices, image_shape, size, dtype)]
+    parts = [] if matrices is None else [patch_graph(matrices, image_shape, size, dtype)]
     parts.append(model.network((image_shape[0], *size)))
     K, columns = len(model.classes), model.columns
     options: dict[str, Any] = {"columns": columns, "n_classes": K}
     if model.head is None:
-        parts.append(probabilities(len(columns), m, temperature=model.temperature, **options))
+        parts.append(softmax_graph(len(columns), m, temperature=model.temperature, **options))
     else:
         parts.append(_converted(model.head, parts[-1]))
-        parts.append(arranged(len(columns), m, **options))
+        parts.append(head_graph(len(columns), m, **options))
     weights: dict[str, Any] = {
         "entropy_weight": 1.0,
         "diversity_weight": 1.0,
@@ -88,8 +89,8 @@ def fused_model(
     known = weights | {name: value for name, value in consistency.items() if name != "eps"}
     kept = n_kept(m, known.pop("alpha"), known["diversity_weight"])
     eps = consistency.get("eps") or EPS
-    parts.append(scoring(m, K, n_kept=kept, eps=eps, **known))
-    whole = joined(*parts)
+    parts.append(score_graph(m, K, n_kept=kept, eps=eps, **known))
+    whole = join_graphs(*parts)
     _hide(whole, {"patches", "logits", "probabilities"})
     # All views, always: a constant.
     constants = {one.name for one in whole.graph.initializer}

@@ -1,8 +1,7 @@
-"""The whole pass as one ONNX graph: candidates as bytes in, scores out.
+"""Graphs around a network: its patches before it, probabilities and the score behind it.
 
-Around the network stand the patches, whose views are constants, and the score. Tensors, from input
-to output: ``candidates`` (n, C, H, W) → ``patches`` (n·m, C, h, w) → ``logits`` or
-``probabilities`` → ``patch_proba`` P (n, m, K) → ``proba`` (n, K) and ``score`` (n,).
+Tensors, from input to output: ``candidates`` (n, C, H, W) → ``patches`` (n·m, C, h, w) → ``logits``
+or ``probabilities`` → ``patch_proba`` P (n, m, K) → ``proba`` (n, K) and ``score`` (n,).
 
 Letters as in the package: n candidates, m patches, s patches kept, K classes.
 """
@@ -18,71 +17,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ..patches._resampling import oversampling
+from .assembly import Nodes
 
-__all__ = [
-    "OPSET",
-    "arranged",
-    "cutting",
-    "joined",
-    "probabilities",
-    "scoring",
-    "subgraph",
-    "view_grid",
-]
-
-OPSET = 20
-"""Version of ONNX's operators, as of the networks that torch exports."""
-
-Array = NDArray[Any]
+__all__ = ["head_graph", "patch_graph", "score_graph", "softmax_graph", "view_grid"]
 
 
-class Nodes:
-    """Nodes and constants of a graph that is written down node by node.
-
-    Parameters
-    ----------
-    prefix : str
-        Begins the names of what is inside, so that graphs can be joined.
-    """
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: Any, dtype: Any) -> str:
-        """Add a constant and return its name."""
-        name = f"{self.prefix}/constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
-    def integers(self, *values: int) -> str:
-        """Add a vector of integers, such as a shape, and return its name."""
-        return self.constant(values, np.int64)
-
-    def add(self, operator: str, *inputs: str, named: str | None = None, **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-        output = named or f"{self.prefix}/{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def first_dimension(self, x: str) -> str:
-        """Add what computes the length of a tensor's first axis, of shape (1,)."""
-        return self.add("Shape", x, start=0, end=1)
-
-    def to_model(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> onnx.ModelProto:
-        """Build the model: its inputs and outputs are (name, type, shape)."""
-        graph = helper.make_graph(
-            self.nodes,
-            self.prefix,
-            [helper.make_tensor_value_info(*one) for one in inputs],
-            [helper.make_tensor_value_info(*one) for one in outputs],
-            initializer=self.constants,
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-
-
-def cutting(
+def patch_graph(
     matrices: NDArray[np.float32],
     image_shape: tuple[int, int, int],
     size: tuple[int, int],
@@ -172,7 +112,7 @@ def view_grid(
     return flat
 
 
-def probabilities(
+def softmax_graph(
     n_outputs: int, n_patches: int, *, temperature: float, columns: Sequence[int], n_classes: int
 ) -> onnx.ModelProto:
     """Graph of the softmax: logits (n·m, K') → patch_proba (n, m, K).
@@ -199,14 +139,14 @@ def probabilities(
     x = _cast(g, "logits", TensorProto.DOUBLE)
     x = g.add("Div", x, g.constant(temperature, np.float64))
     x = _cast(g, g.add("Softmax", x, axis=1), TensorProto.FLOAT)
-    _spread(g, x, n_outputs, n_patches, columns, n_classes)
+    _reorder_classes(g, x, n_outputs, n_patches, columns, n_classes)
     return g.to_model(
         [("logits", TensorProto.FLOAT, ["k", n_outputs])],
         [("patch_proba", TensorProto.FLOAT, ["n", "m", n_classes])],
     )
 
 
-def arranged(
+def head_graph(
     n_outputs: int, n_patches: int, *, columns: Sequence[int], n_classes: int
 ) -> onnx.ModelProto:
     """Graph that arranges a head's probabilities: probabilities (n·m, K') → patch_proba (n, m, K).
@@ -214,7 +154,7 @@ def arranged(
     Parameters
     ----------
     n_outputs, n_patches, columns, n_classes
-        As of `probabilities`.
+        As of `softmax_graph`.
 
     Returns
     -------
@@ -222,14 +162,14 @@ def arranged(
         The graph.
     """
     g = Nodes("arrange")
-    _spread(g, "probabilities", n_outputs, n_patches, columns, n_classes)
+    _reorder_classes(g, "softmax_graph", n_outputs, n_patches, columns, n_classes)
     return g.to_model(
-        [("probabilities", TensorProto.FLOAT, ["k", n_outputs])],
+        [("softmax_graph", TensorProto.FLOAT, ["k", n_outputs])],
         [("patch_proba", TensorProto.FLOAT, ["n", "m", n_classes])],
     )
 
 
-def _spread(
+def _reorder_classes(
     g: Nodes, x: str, n_outputs: int, n_patches: int, columns: Sequence[int], n_classes: int
 ) -> None:
     if list(columns) != list(range(n_classes)):
@@ -239,7 +179,7 @@ def _spread(
     g.add("Reshape", x, g.integers(-1, n_patches, n_classes), named="patch_proba")
 
 
-def scoring(
+def score_graph(
     n_patches: int,
     n_classes: int,
     *,
@@ -301,26 +241,30 @@ def scoring(
 
 def _majority(g: Nodes, P: str, mean: str, n_kept: int, n_patches: int, n_classes: int) -> str:
     """Keep the patches that agree most with the majority: (n, m, K) → (n, s, K)."""
-    # Among equals TopK keeps the order it finds. So patches are sorted by each class in turn, the
-    # first class last, and then by the majority's: certain patches, which tie at 1, are common.
-    for c in reversed(range(n_classes)):
-        of_class = g.add("Gather", P, g.constant(c, np.int64), axis=2)
-        P = _sorted(g, P, of_class, n_patches, n_classes, largest=0)
     # Means of float32 probabilities are compared after 6 decimals, as `select_majority` does.
     million = g.constant(1e6, np.float64)
     leading = g.add("ArgMax", g.add("Round", g.add("Mul", mean, million)), axis=1, keepdims=1)
     rows = g.add("Expand", g.add("Unsqueeze", leading, g.integers(2)), g.integers(1, n_patches, 1))
     of_leading = g.add("Squeeze", g.add("GatherElements", P, rows, axis=2), g.integers(2))
-    return _sorted(g, P, of_leading, n_kept, n_classes, largest=1)
-
-
-def _sorted(g: Nodes, P: str, key: str, k: int, n_classes: int, *, largest: int) -> str:
-    """Take the first k patches by a key (n, m), the larger or the smaller first."""
-    first = f"{g.prefix}/order{len(g.nodes)}"
-    inputs, outputs = [key, g.integers(k)], [f"{first}/values", first]
-    g.nodes.append(helper.make_node("TopK", inputs, outputs, axis=1, largest=largest, sorted=1))
+    # Patches that tie, as certain ones do at 1, are ordered by all their probabilities, the first
+    # class first. `Unique` sorts whole rows: the position of a patch among them is one number
+    # that orders it so, whatever the number of classes.
+    flat = g.add("Reshape", P, g.integers(-1, n_classes))
+    position = g.add_all("Unique", flat, n_outputs=3, axis=0, sorted=1)[2]
+    position = g.add("Reshape", position, g.integers(-1, n_patches))
+    # Among equals TopK keeps the order that it finds: the last sort is by the majority's class.
+    by_position = _order(g, position, n_patches, largest=0)
+    of_leading = g.add("GatherElements", of_leading, by_position, axis=1)
+    by_leading = _order(g, of_leading, n_kept, largest=1)
+    first = g.add("GatherElements", by_position, by_leading, axis=1)
     rows = g.add("Expand", g.add("Unsqueeze", first, g.integers(2)), g.integers(1, 1, n_classes))
     return g.add("GatherElements", P, rows, axis=1)
+
+
+def _order(g: Nodes, key: str, k: int, *, largest: int) -> str:
+    """Positions of the k largest or smallest along the second axis, in order, ties as found."""
+    outputs = g.add_all("TopK", key, g.integers(k), n_outputs=2, axis=1, largest=largest, sorted=1)
+    return outputs[1]
 
 
 def _centred(g: Nodes, x: str) -> str:
@@ -333,75 +277,3 @@ def _cast(g: Nodes, x: str, kind: int, named: str | None = None) -> str:
     output = named or f"{g.prefix}/{len(g.nodes)}"
     g.nodes.append(helper.make_node("Cast", [x], [output], to=kind))
     return output
-
-
-def joined(*models: onnx.ModelProto) -> onnx.ModelProto:
-    """Join graphs: what one puts out under the name of another's input goes there.
-
-    Parameters
-    ----------
-    *models : onnx.ModelProto
-        In the order in which they are computed. Every output of each is an output of the whole.
-
-    Returns
-    -------
-    onnx.ModelProto
-        With the inputs that none of them puts out.
-    """
-    made: set[str] = set()
-    graph = onnx.GraphProto(name="aift")
-    domains: dict[str, int] = {}
-    for model in models:
-        part = model.graph
-        graph.node.extend(part.node)
-        graph.initializer.extend(part.initializer)
-        graph.input.extend(one for one in part.input if one.name not in made)
-        graph.output.extend(part.output)
-        made |= {one.name for one in part.output}
-        for opset in model.opset_import:
-            domains[opset.domain] = max(opset.version, domains.get(opset.domain, 0))
-    opsets = [helper.make_opsetid(name, version) for name, version in sorted(domains.items())]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
-
-
-def subgraph(model: onnx.ModelProto, start: str, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Take the part of a graph between a tensor inside it and some of its tensors.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The graph; ``start`` and ``outputs`` are among its inputs and outputs.
-    start : str
-        What becomes the input.
-    outputs : sequence of str
-        What is wanted.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Its constants are those of ``model``, not copied where that can be avoided.
-    """
-    makers = {name: node for node in model.graph.node for name in node.output}
-    constants = {constant.name: constant for constant in model.graph.initializer}
-    needed: set[str] = set()
-    open_names = list(outputs)
-    while open_names:
-        name = open_names.pop()
-        if name == start or name in needed or not name:
-            continue
-        needed.add(name)
-        if name in makers:
-            open_names.extend(makers[name].input)
-    tensors = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    known = {one.name: one for one in tensors}
-    graph = onnx.GraphProto(name=model.graph.name)
-    graph.node.extend(
-        node for node in model.graph.node if any(name in needed for name in node.output)
-    )
-    graph.initializer.extend(constants[name] for name in constants if name in needed)
-    graph.input.extend([known[start]])
-    graph.input.extend(one for one in model.graph.input if one.name in needed and one.name != start)
-    graph.output.extend(known[name] for name in outputs)
-    return helper.make_model(
-        graph, opset_imports=list(model.opset_import), ir_version=model.ir_version
-    )

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from .._checks import check_int
 from ..errors import OutOfMemoryError, ParameterError
 from ..patches._resampling import Resampling, as_floats, resampling
-from .fused import cutting, joined, subgraph, view_grid
+from .assembly import join_graphs, subgraph
+from .fused import patch_graph, view_grid
 from .runtime import choose_providers, count_threads, open_session
 
 __all__ = ["PatchPass", "default_batch_size", "run_on_device", "to_float16"]
@@ -302,8 +303,8 @@ class PatchPass:
                 if in_graph:
                     assert self.matrices is not None
                     outputs = [one.name for one in model.graph.output]
-                    cut = cutting(self.matrices, self.image_shape, self.size, dtype)
-                    model = subgraph(joined(cut, model), "candidates", outputs)
+                    cut = patch_graph(self.matrices, self.image_shape, self.size, dtype)
+                    model = subgraph(join_graphs(cut, model), "candidates", outputs)
                 self._sessions[key] = self._open(model.SerializeToString())
         return self._sessions[key]
 

@@ -14,13 +14,12 @@ pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 
 import onnx
 
+from aift_sklearn.onnx.assembly import join_graphs, subgraph
 from aift_sklearn.onnx.fused import (
-    arranged,
-    cutting,
-    joined,
-    probabilities,
-    scoring,
-    subgraph,
+    head_graph,
+    patch_graph,
+    score_graph,
+    softmax_graph,
     view_grid,
 )
 from aift_sklearn.onnx.runtime import open_session
@@ -58,7 +57,7 @@ def test_scores_in_the_graph_are_those_of_numpy(n, m, K, alpha, weights, reducti
         "reduction": reduction,
         "eps": 2.0**-52,
     }
-    model = scoring(m, K, n_kept=n_kept(m, alpha, weights[1]), **consistency)
+    model = score_graph(m, K, n_kept=n_kept(m, alpha, weights[1]), **consistency)
     out = run(model, patch_proba=P)
     expected = patch_consistency(P, alpha=alpha, **consistency)
     assert out["score"].dtype == np.float64
@@ -76,7 +75,7 @@ def test_patches_in_the_graph_are_those_of_the_transformer(dtype, shape, size):
     X = X if dtype == np.uint8 else X / np.float32(255)
     patches = AffinePatches(5, size=size, rotation=60, flip=True).fit(X)
     size = patches.patch_shape(shape)
-    model = cutting(patches.matrices_, shape, size, dtype)
+    model = patch_graph(patches.matrices_, shape, size, dtype)
     expected = patches.transform(X)
     assert_allclose(
         run(model, candidates=X)["patches"], expected.reshape(-1, shape[0], *size), atol=2e-5
@@ -92,14 +91,14 @@ def test_patches_in_the_graph_are_those_of_the_transformer(dtype, shape, size):
 
 def test_logits_become_probabilities_of_all_known_classes():
     logits = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
-    softmax = probabilities(2, 3, temperature=1.7, columns=[2, 0], n_classes=3)
+    softmax = softmax_graph(2, 3, temperature=1.7, columns=[2, 0], n_classes=3)
     P = run(softmax, logits=logits)["patch_proba"]
     expected = np.exp(logits / 1.7) / np.exp(logits / 1.7).sum(axis=1, keepdims=True)
     assert_allclose(P.reshape(6, 3)[:, [2, 0]], expected, rtol=1e-5)
     assert_array_equal(P[..., 1], 0)
-    known = probabilities(2, 3, temperature=1.0, columns=[0, 1], n_classes=2)
+    known = softmax_graph(2, 3, temperature=1.0, columns=[0, 1], n_classes=2)
     assert run(known, logits=logits)["patch_proba"].shape == (2, 3, 2)
-    whole = arranged(2, 3, columns=[0, 1], n_classes=2)
+    whole = head_graph(2, 3, columns=[0, 1], n_classes=2)
     assert run(whole, probabilities=logits)["patch_proba"].shape == (2, 3, 2)
 
 
@@ -107,10 +106,12 @@ def test_graphs_are_joined_and_taken_apart_again():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(12, 3)).astype(np.float32)
     parts = [
-        probabilities(3, 4, temperature=1.0, columns=range(3), n_classes=3),
-        scoring(4, 3, n_kept=2, entropy_weight=1, diversity_weight=1, reduction="sum", eps=2**-52),
+        softmax_graph(3, 4, temperature=1.0, columns=range(3), n_classes=3),
+        score_graph(
+            4, 3, n_kept=2, entropy_weight=1, diversity_weight=1, reduction="sum", eps=2**-52
+        ),
     ]
-    whole = joined(*parts)
+    whole = join_graphs(*parts)
     out = run(whole, logits=logits)
     assert list(out) == ["patch_proba", "score", "proba"]
     tail = subgraph(whole, "patch_proba", ["score"])

@@ -1,0 +1,176 @@
+"""A torch network to an ONNX graph in which nothing is computed from weights beforehand.
+
+Exporters fold what is constant to them: ``1 / p`` of a weight p, weights normalised, batch-norm in
+a convolution. Once folded, no later weight reaches it. Here the weights are inputs of the graph
+while it is optimised, so that nothing that depends on one is constant; ONNX Runtime folds again,
+each time that a session is opened on the weights of the day.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from ..errors import ExportError
+from ..networks.backbones import Backbone
+
+__all__ = ["INPUT", "export_network", "output_names"]
+
+INPUT = "patches"
+
+_PREFIX = "network."
+
+
+class _Exported(nn.Module):
+    """The network, its embeddings beside its logits, in single precision.
+
+    Names of tensors begin with `_PREFIX`, so that none is that of an input or output.
+    """
+
+    def __init__(self, network: nn.Module, *, with_embeddings: bool) -> None:
+        super().__init__()
+        self.network, self.with_embeddings = network, with_embeddings
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if not self.with_embeddings:
+            return self.network(x).float()
+        network: Any = self.network
+        embeddings = network.backbone(x)
+        return network.head(embeddings).float(), embeddings.float()
+
+
+def output_names(network: nn.Module) -> tuple[str, ...]:
+    """What the graph of a network puts out."""
+    if isinstance(network, Backbone):
+        return ("embeddings",)
+    if isinstance(getattr(network, "backbone", None), Backbone):
+        return ("logits", "embeddings")
+    return ("logits",)
+
+
+def export_network(
+    network: nn.Module, shape: tuple[int, int, int], tensors: set[str]
+) -> tuple[onnx.ModelProto, list[str]]:
+    """Export a network with every tensor that it computes with as an initializer of its name.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On the CPU, in evaluation mode.
+    shape : tuple of int
+        C, h and w of the patches; their number is free.
+    tensors : set of str
+        Qualified names of its parameters, buffers and other tensors.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        patches (k, C, h, w) → `output_names`.
+    names : list of str
+        Those of ``tensors`` that are used. Tensors that are one (tied weights) go by one name.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be exported for any number of patches.
+    """
+    names = output_names(network)
+    wrapped = _Exported(network, with_embeddings=len(names) > 1).eval()
+    example = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+    try:
+        with _quiet(), torch.no_grad():
+            # Not left to torch.onnx.export, which, where this fails, goes on to export what holds
+            # for the example only.
+            program = torch.export.export(
+                wrapped, (example,), dynamic_shapes=({0: torch.export.Dim("k")},), strict=False
+            )
+            _refuse_changes(program)
+            exported: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=list(names),
+            )
+            used = _optimize(exported, {_PREFIX + name for name in tensors})
+    except ExportError:
+        raise
+    except Exception as error:  # the exporter raises a type of its own for every stage
+        # The exporter's own message is a page of advice; its cause is a sentence.
+        cause = error.__cause__ or error
+        reason = next(iter(str(cause).strip().splitlines()), "")
+        raise ExportError(
+            f"the network cannot be exported to ONNX: {type(cause).__name__}: {reason}"
+        ) from error
+    model: onnx.ModelProto = exported.model_proto
+    _strip(model)
+    return model, used
+
+
+def _refuse_changes(program: Any) -> None:
+    signature = program.graph_signature
+    changed = [*signature.buffers_to_mutate.values()]
+    if changed:
+        name = changed[0].removeprefix(_PREFIX)
+        raise ExportError(
+            f"the network changes its own {name} while it predicts, which a graph cannot do."
+        )
+
+
+def _optimize(exported: Any, tensors: set[str]) -> list[str]:
+    """Optimise the graph with the tensors as inputs, and make them constants again."""
+    graph = exported.model.graph
+    held = {name: graph.initializers.pop(name) for name in [*graph.initializers] if name in tensors}
+    values = {name: value.const_value for name, value in held.items()}
+    for value in held.values():
+        value.const_value = None
+        graph.inputs.append(value)
+    exported.optimize()
+    graph = exported.model.graph
+    used = []
+    for value in [value for value in graph.inputs if value.name in held]:
+        graph.inputs.remove(value)
+        if value.uses():
+            value.const_value = values[value.name]
+            value.name = value.name.removeprefix(_PREFIX)
+            graph.initializers[value.name] = value
+            used.append(value.name)
+    return used
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Leave out where in whose source code each node comes from."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for part in [graph, *graph.node, *graph.value_info, *graph.input, *graph.output]:
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs += [attribute.g] if attribute.HasField("g") else []
+                graphs += attribute.graphs
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from warning of itself, and of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
