@@ -6,7 +6,7 @@ vectors (n, f).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from ._checks import (
     refuse_three_axes,
 )
 from .errors import DataError
-from .progress import track
 
 __all__ = [
     "CandidateInput",
@@ -31,14 +30,10 @@ __all__ = [
     "pick_rows",
     "seeded",
     "softmax",
-    "whole",
     "with_columns",
 ]
 
 Array = NDArray[Any]
-
-# Bytes of float32 patches that are alive at once while a pool is read.
-_CHUNK_BYTES = 2**26
 
 
 class CandidateInput:
@@ -93,17 +88,6 @@ class CandidateInput:
                 f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
                 f"{self.n_features_in_}."
             )
-
-    def _parts(self, X: Any, patches: Any, what: str) -> Iterator[Array]:
-        """Read the pool slice by slice, each checked and of few enough patches."""
-        n_floats = getattr(patches, "n_patches", 1) * int(np.prod(X.shape[1:]))
-        # Patches that are looked up are larger than the positions that stand for them.
-        n_floats = getattr(patches, "n_floats", None) or n_floats
-        step = max(1, _CHUNK_BYTES // max(1, 4 * n_floats))
-        starts = range(0, X.shape[0], step)
-        for start in track(starts, what, enabled=bool(self.verbose)):
-            part = X[start : start + step]
-            yield part if len(X.shape) == 2 else check_images(part, ndim=len(X.shape))
 
 
 def check_not_empty(shape: tuple[int, ...]) -> None:
@@ -179,13 +163,3 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     proba: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
     return proba
-
-
-def whole(X: Array, patches: Any) -> Array:
-    """Patch 0 of each candidate, which shows all of it."""
-    if patches is None:
-        return X[:, 0]
-    if X.ndim == 2:
-        return X
-    only_whole = getattr(patches, "whole", None)
-    return np.asarray(patches.transform(X)[:, 0] if only_whole is None else only_whole(X))

@@ -7,7 +7,8 @@ One seam joins it to the model: ``predict_proba``. What the estimator can do bey
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._candidates import check_not_empty, seeded
+from ._candidates import CandidateInput, check_not_empty, embedder, seeded
 from ._checks import (
     check_features,
     check_int,
@@ -32,18 +34,34 @@ from .errors import ParameterError, TrainingInterrupted
 from .memory import Memory
 from .patches import AffinePatches, JitterPatches
 from .persistence import SaveMixin
-from .prediction.candidates import PatchPrediction
+from .prediction import Predictor, as_features
+from .scanning.engine import EstimatorEngine
+from .scanning.model import PatchModel
+from .scanning.pool_pass import PoolPass
+from .scores import patch_consistency
 
 __all__ = ["AIFTClassifier"]
 
 Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+T = TypeVar("T")
+
+
+def _can_embed(self: AIFTClassifier) -> bool:
+    return self.estimator is None or embedder(self.estimator) is not None
+
+
+def _can_predict_pretrained(self: AIFTClassifier) -> bool:
+    return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
 
 
 class _OneClass(DummyClassifier):
     """Stands in for an estimator that cannot be trained on one class."""
 
 
-class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin, BaseEstimator):
+class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, BaseEstimator):
     """Classify candidates through their patches, and keep learning as labels come in.
 
     Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
@@ -125,6 +143,10 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
     """
 
     _classes_seen: Array
+    # Made when a pool is predicted, dropped when the classifier learns; never stored.
+    _predictor: Predictor | None = None
+    _shelf: Any = None
+    _learnt: Any = None
 
     def __init__(
         self,
@@ -259,6 +281,8 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
 
     def _learn(self, train: Callable[[], Any], memory: Memory, classes_seen: Array) -> None:
         """Train, then remember; what an interrupt left usable is remembered too."""
+        # Engines serve what was learnt until now.
+        self._learnt = object()
         try:
             self.estimator_ = train()
         except TrainingInterrupted:
@@ -366,17 +390,209 @@ class AIFTClassifier(SaveMixin, WeightRouting, PatchPrediction, ClassifierMixin,
         check_is_fitted(self)
         return np.array(self._classes_seen)
 
-    def _before_or_after_fit(self, X: Any) -> tuple[Any, Any, Any]:
-        """Pool, patches and estimator; of an unfitted classifier, those it would start from."""
+    # --- predicting ---------------------------------------------------------------------------
+
+    def predict_patch_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the classes for every patch: P.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates. For images, anything that has a shape and slices will do (a memory map,
+            say); it is read in parts.
+
+        Returns
+        -------
+        ndarray of shape (n, m, K), float32
+            Columns in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            Before the first label.
+        DataError, DataTypeError
+            If the candidates are not as described, or the model gives a probability of one that is
+            not finite.
+        """
+        P: NDArray[np.float32] = self._reduce(X, lambda P: P)
+        return P
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Probabilities of the classes: the mean over the patches.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n, K), float64
+            Columns in the order of ``classes_``.
+        """
+        return self._reduce(X, lambda P: P.mean(axis=1, dtype=np.float64))
+
+    def predict(self, X: Any) -> Array:
+        """Predict the class of each candidate: the most probable one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return np.asarray(self.classes_[proba.argmax(axis=1)])
+
+    def score_candidates(self, X: Any, **consistency: Any) -> Floats:
+        """Score how much the label of each candidate would teach the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+        **consistency
+            Parameters of `patch_consistency`: alpha, entropy_weight, diversity_weight, reduction,
+            eps.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Higher: label it sooner.
+        """
+        return self._reduce(X, lambda P: patch_consistency(P, **consistency))
+
+    def top_candidates(
+        self, X: Any, n_instances: int, *, racing: bool = True, **consistency: Any
+    ) -> tuple[NDArray[np.intp], Floats]:
+        """Find the candidates with the highest scores, without scoring all patches of all.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates.
+        n_instances : int
+            How many, b.
+        racing : bool, default=True
+            Give most patches only to images that can still reach the top b. A race may lose a
+            candidate whose first patches look certain and whose later ones do not;
+            ``docs/performance.md`` tells how many were lost. With False the result is exact.
+        **consistency
+            Parameters of `patch_consistency`.
+
+        Returns
+        -------
+        indices : ndarray of shape (b,)
+            Highest score first, ties by index.
+        scores : ndarray of shape (b,), float64
+            Over all m patches, raced or not.
+        """
+        return self._pass_over(
+            X, lambda whole, X: whole.top(X, n_instances, racing=racing, **consistency)
+        )
+
+    @available_if(_can_embed)
+    def embed(self, X: Any) -> NDArray[np.float32]:
+        """Embed whole candidates; before the first label, with the pre-trained weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
+            Candidates. Of candidates cut into patches, patch 0 is embedded; feature vectors are
+            their own embedding.
+
+        Returns
+        -------
+        ndarray of shape (n, E), float32
+            One embedding per candidate.
+        """
+        X, model = self._pretrained_or_fitted(X)
+        if not model.can_embed:
+            return np.asarray(X, dtype=np.float32)
+        predictor = self._predictor_of(as_features(model, X))
+        return self._run(predictor, X, lambda whole: whole.embed(X), n_views=1)
+
+    @available_if(_can_predict_pretrained)
+    def pretrained_patch_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the pre-training classes (ImageNet's 1,000), with no label needed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C, H, W) or (n, m, C, h, w)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n, m, 1000), float32
+            What the network took the patches for before it was fine-tuned.
+        """
+        X, model = self._pretrained_or_fitted(X)
+        predict = getattr(model.estimator, "pretrained_proba", None)
+        if predict is None:
+            raise ParameterError(
+                f"{type(model.estimator).__name__} has no pre-training head; a CNN by name has "
+                "one, such as CNNClassifier('efficientnet_lite0')."
+            )
+        engine = EstimatorEngine(model, predict=predict)
+        P: NDArray[np.float32] = PoolPass(engine, verbose=self.verbose).reduce(X, lambda P: P)
+        return P
+
+    def _reduce(self, X: Any, function: Callable[[Array], Array]) -> Array:
+        return self._pass_over(X, lambda whole, X: whole.reduce(X, function))
+
+    def _pass_over(self, X: Any, action: Callable[[PoolPass, Any], T]) -> T:
+        """Check the pool, and do something with it through the engine that suits it."""
+        check_is_fitted(self)
+        X = self._check_pool(X)
+        predictor = self._predictor_of(PatchModel.from_classifier(self))
+        return self._run(predictor, X, lambda whole: action(whole, X))
+
+    def _predictor_of(self, model: PatchModel) -> Predictor:
+        """Predictor of a model: the one at hand while that has not learnt."""
+        known = self._predictor
+        if known is None or known.token is not self._learnt or not model.is_same(known.model):
+            known = Predictor(model, shelf=self._shelf, token=self._learnt)
+            if model.estimator is self.__dict__.get("estimator_"):
+                self._predictor = known
+        return known
+
+    def _run(
+        self,
+        predictor: Predictor,
+        X: Any,
+        action: Callable[[PoolPass], T],
+        n_views: int | None = None,
+    ) -> T:
+        try:
+            return predictor.run(
+                X, action, backend=self.backend, verbose=self.verbose, n_views=n_views
+            )
+        finally:
+            self._shelf = predictor.shelf
+
+    def _pretrained_or_fitted(self, X: Any) -> tuple[Any, PatchModel]:
+        """Pool and model; of an unfitted classifier, the one it would start from."""
         if hasattr(self, "estimator_"):
-            X = self._check_pool(X)
-            one_class = isinstance(self.estimator_, _OneClass)
-            estimator = self._template(len(X.shape)) if one_class else self.estimator_
-            return X, self.patches_, estimator
+            X, model = self._check_pool(X), PatchModel.from_classifier(self)
+            if isinstance(self.estimator_, _OneClass):
+                model = replace(model, estimator=self._template(len(X.shape)))
+            return X, model
         if image_shape(X) is None:
             X = check_features(clone(self), X, dtype=np.float64, reset=True)
         elif not hasattr(X, "shape"):
             X = np.asarray(X)
         check_not_empty(X.shape)
-        patches = self._fit_patches(X, check_random_state(0))
-        return X, patches, self._template(len(X.shape))
+        patches, n_dims = self._fit_patches(X, check_random_state(0)), len(X.shape)
+        n_features = int(X.shape[1] if n_dims == 2 else X.shape[-3])
+        template = self._template(n_dims)
+        return X, PatchModel(template, patches, np.empty(0), n_dims, n_features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Engines cannot be pickled, and are made again when they are needed.
+        state: dict[str, Any] = super().__getstate__()
+        transient = ("_predictor", "_shelf", "_learnt")
+        return {name: value for name, value in state.items() if name not in transient}

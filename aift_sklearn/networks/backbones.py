@@ -41,6 +41,8 @@ class Backbone(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    architecture: str | None = None
+    """Name of what was built by name; all of one name compute the same, but for their weights."""
 
     def __init__(
         self,
@@ -218,9 +220,14 @@ def build_backbone(backbone: Any, *, pretrained: bool) -> Backbone:
                 f"backbone={backbone!r}; expected one of {', '.join(map(repr, BACKBONES))}, "
                 "'timm:NAME', an nn.Module, or a function that returns one."
             )
-        return BACKBONES[backbone](pretrained)
+        built = BACKBONES[backbone](pretrained)
+        built.architecture = backbone
+        return built
     if isinstance(backbone, nn.Module):
         module = copy.deepcopy(backbone)
+        if isinstance(module, Backbone):
+            # It may have been changed since it was built.
+            module.architecture = None
     elif callable(backbone):
         module = backbone()
     else:

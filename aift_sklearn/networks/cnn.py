@@ -168,6 +168,9 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     (8, 1280)
     """
 
+    graph_output: ClassVar[str] = "logits"
+    """What ``module_`` puts out, for those who compute it elsewhere."""
+
     # Whoever splits by groups need not have them handed on as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
     __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,9 @@ class CNNFeatures(SaveMixin, EmbeddingMixin, TransformerMixin, BaseEstimator):
     >>> pipeline[:-1].transform(X).shape
     (8, 1280)
     """
+
+    graph_output: ClassVar[str] = "embeddings"
+    """What ``module_`` puts out, for those who compute it elsewhere."""
 
     def __init__(
         self,

@@ -55,6 +55,12 @@ class Network(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.adapt_batch_norm = False
 
+    @property
+    def architecture(self) -> tuple[str, int] | None:
+        """What networks have in common that compute the same, but for their weights."""
+        name = self.backbone.architecture
+        return None if name is None else (name, self.head.out_features)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (k, K)."""
         if self.training:

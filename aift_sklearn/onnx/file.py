@@ -22,13 +22,15 @@ from onnx import helper
 from .._candidates import softmax, with_columns
 from .._writing import write_atomically
 from ..errors import DataError, ExportError, MissingDependencyError, ModelFileError
+from ..patches._resampling import as_floats
 from ..persistence import package_versions
 from ..scores import EPS, n_kept
 from .assembly import OPSET, join_graphs, subgraph
 from .fused import head_graph, patch_graph, score_graph, softmax_graph
-from .model import EstimatorModel
+from .runtime import open_session
+from .source import EstimatorSource, Geometry
 
-__all__ = ["FileModel", "fused_model", "read_model", "write_model"]
+__all__ = ["FileSource", "check_agreement", "fused_model", "read_model", "write_model"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -36,10 +38,12 @@ Floats = NDArray[np.float32]
 _KEY, _FORMAT, _VERSION = "aift_sklearn", "aift-sklearn scorer", 1
 # Operators of ONNX itself, and of its classical machine learning; no others are run.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+# Largest difference of a probability between the graph and the classifier.
+_TOLERANCE = 1e-4
 
 
 def fused_model(
-    model: EstimatorModel,
+    source: EstimatorSource,
     shape: tuple[int, ...],
     consistency: dict[str, Any],
     dtype: Any = np.uint8,
@@ -48,7 +52,7 @@ def fused_model(
 
     Parameters
     ----------
-    model : EstimatorModel
+    source : EstimatorSource
         The classifier.
     shape : tuple of int
         (n, C, H, W) of the pools that it will score, or (n, m, C, h, w); n does not matter.
@@ -68,15 +72,15 @@ def fused_model(
     ExportError
         If the head of a pipeline cannot be converted.
     """
-    size, matrices = model.patches_of(shape)
-    image_shape = (int(shape[-3]), int(shape[-2]), int(shape[-1]))
+    geometry, model = source.geometry(shape), source.model
+    image_shape, size, matrices = geometry
     m = int(shape[1]) if matrices is None else len(matrices)
     parts = [] if matrices is None else [patch_graph(matrices, image_shape, size, dtype)]
-    parts.append(model.network((image_shape[0], *size)))
-    K, columns = len(model.classes), model.columns
+    parts.append(source.take_network(geometry.patch_shape)[0])
+    K, columns = len(model.classes), source.columns
     options: dict[str, Any] = {"columns": columns, "n_classes": K}
     if model.head is None:
-        parts.append(softmax_graph(len(columns), m, temperature=model.temperature, **options))
+        parts.append(softmax_graph(len(columns), m, temperature=source.temperature, **options))
     else:
         parts.append(_converted(model.head, parts[-1]))
         parts.append(head_graph(len(columns), m, **options))
@@ -103,7 +107,7 @@ def fused_model(
             "classes": model.classes.tolist(),
             "classes_dtype": model.classes.dtype.str if model.classes.dtype != object else "object",
             "columns": columns,
-            "temperature": model.temperature,
+            "temperature": source.temperature,
             "output": "logits" if model.head is None else "probabilities",
             "candidates": np.dtype(dtype).name,
             "image_shape": list(image_shape),
@@ -114,7 +118,6 @@ def fused_model(
                 name: value.item() if isinstance(value, np.generic) else value
                 for name, value in consistency.items()
             },
-            "model": model.identity(),
             "opset": OPSET,
         },
     )
@@ -294,7 +297,45 @@ def _refuse_unsafe(model: onnx.ModelProto, path: Path) -> None:
         )
 
 
-class FileModel:
+def check_agreement(
+    model: onnx.ModelProto, source: EstimatorSource, shape: tuple[int, ...], dtype: Any
+) -> None:
+    """Refuse a graph that does not compute what the classifier does.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        As of `fused_model`.
+    source : EstimatorSource
+        The classifier.
+    shape : tuple of int
+        (C, H, W) of candidates, or (m, C, h, w).
+    dtype : dtype
+        uint8 or float32.
+
+    Raises
+    ------
+    ExportError
+        If the probabilities of patches differ, or the graph cannot be run.
+    """
+    candidates = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    if np.dtype(dtype) != np.uint8:
+        candidates = as_floats(candidates)
+    expected = source.reference.evaluate(candidates, None).proba
+    try:
+        session = open_session(model.SerializeToString(), providers="CPUExecutionProvider")
+        (found,) = session.run(["patch_proba"], {"candidates": candidates})
+    except Exception as error:  # ONNX Runtime raises a type of its own for every reason
+        raise ExportError(f"ONNX Runtime cannot run the exported model: {error}") from error
+    largest = float(np.abs(found - expected).max(initial=0))
+    if found.shape != expected.shape or not largest <= _TOLERANCE:
+        raise ExportError(
+            f"the exported model does not compute what the classifier does: probabilities differ "
+            f"by {largest:.2g}. It was not written."
+        )
+
+
+class FileSource:
     """A file of `fused_model`, as `OnnxScorer` needs it.
 
     Parameters
@@ -310,7 +351,7 @@ class FileModel:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._model, facts = read_model(path)
+        model, facts = read_model(path)
         try:
             if not isinstance(facts["classes"], list):
                 raise TypeError("classes")
@@ -318,14 +359,16 @@ class FileModel:
             self._classes = np.array(facts["classes"], dtype=dtype)
             self._columns = np.array(facts["columns"], dtype=int)
             self._temperature, self._output = float(facts["temperature"]), str(facts["output"])
-            self._shape = tuple(int(k) for k in facts["image_shape"])
+            channels, height, width = (int(k) for k in facts["image_shape"])
+            self._image_shape = channels, height, width
             self._size = int(facts["size"][0]), int(facts["size"][1])
             matrices = facts["matrices"]
             self._matrices = None if matrices is None else np.array(matrices, dtype=np.float32)
             self.consistency: dict[str, Any] = dict(facts["consistency"])
-            self._identity = str(facts["graph"])
+            self._digest = str(facts["graph"])
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ModelFileError(f"{path} is damaged: {error!r} in its metadata.") from error
+        self._network = subgraph(model, "patches", [self._output, "embeddings"])
 
     @property
     def classes(self) -> Array:
@@ -333,30 +376,45 @@ class FileModel:
         return self._classes
 
     @property
+    def n_dims(self) -> int:
+        """Axes of a pool."""
+        return 5 if self._matrices is None else 4
+
+    @property
+    def predicts(self) -> bool:
+        """Files always predict."""
+        return True
+
+    @property
+    def reference(self) -> None:
+        """There is no estimator to compare with; it was compared when the file was written."""
+        return
+
+    @property
     def n_channels(self) -> int:
         """Channels of the candidates."""
-        return int(self._shape[0])
+        return self._image_shape[0]
 
     @property
     def output(self) -> str:
         """Which output of the network `finish` takes."""
         return self._output
 
-    def patches_of(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], Floats | None]:
-        """Size of the patches, and the matrices that they are cut through."""
-        return self._size, self._matrices
-
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Refuse candidates of another shape than the file was made for."""
-        if tuple(shape[-3:]) != self._shape:
+    def geometry(self, shape: tuple[int, ...]) -> Geometry:
+        """How patches are cut; candidates of another shape than the file's are refused."""
+        if tuple(shape[-3:]) != self._image_shape:
             raise DataError(
                 f"the pool has shape {shape}; {self.path} was exported for candidates of shape "
-                f"{self._shape}. Resize them, or export the model for theirs."
+                f"{self._image_shape}. Resize them, or export the model for theirs."
             )
+        return Geometry(self._image_shape, self._size, self._matrices)
 
-    def network(self, shape: tuple[int, int, int]) -> onnx.ModelProto:
+    def take_network(self, patch_shape: tuple[int, int, int]) -> tuple[onnx.ModelProto, int]:
         """Graph: patches (k, C, h, w) → logits or probabilities, and embeddings."""
-        return subgraph(self._model, "patches", [self._output, "embeddings"])
+        return self._network, 0
+
+    def drop_network(self) -> None:
+        """Do nothing: a file does not change."""
 
     def finish(self, outputs: Floats) -> Floats:
         """Turn outputs (k, …) into probabilities (k, K)."""
@@ -366,14 +424,6 @@ class FileModel:
         known = self._classes[self._columns]
         return np.asarray(with_columns(proba, known, self._classes), dtype=np.float32)
 
-    def identity(self) -> str:
-        """Hash of the graph."""
-        return self._identity
-
-    def refresh(self) -> bool:
-        """A file does not change."""
-        return True
-
-    def is_stale(self) -> bool:
-        """A file does not change."""
-        return False
+    def identity(self) -> dict[str, Any]:
+        """Hash of the whole graph."""
+        return {"head": self._digest}

@@ -162,33 +162,34 @@ class PatchPass:
 
     def load(self, network: onnx.ModelProto) -> None:
         """Take the network, or its newer weights."""
-        self._network = to_float16(network) if self._is_half else network
+        self._network = to_float16(network) if self.is_half else network
         self._sessions: dict[str, Any] = {}
         self._opening = threading.Lock()
         if self.matrices is None or self.cut is not None:
             self._session(np.dtype(np.float32))
 
     @property
-    def _is_half(self) -> bool:
+    def is_half(self) -> bool:
+        """Whether the network is computed in half precision."""
         return self.precision == "float16" or (self.precision == "auto" and self.on_gpu)
 
     def __call__(
-        self, candidates: Array, output: str, views: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
+        self, candidates: Array, outputs: Sequence[str], views: Sequence[int] | None = None
+    ) -> list[Floats]:
         """Predict patches.
 
         Parameters
         ----------
         candidates : ndarray of shape (n, C, H, W), or (n, m, C, h, w)
             uint8 in [0, 255] or float32 in [0, 1].
-        output : str
-            Which output of the network.
+        outputs : sequence of str
+            Which outputs of the network.
         views : sequence of int, optional
             Which patches; by default all.
 
         Returns
         -------
-        ndarray of shape (n, m', …), float32
+        list of ndarray of shape (n, m', …), float32
             Outputs of the m' patches of each candidate.
 
         Raises
@@ -198,15 +199,15 @@ class PatchPass:
         """
         if self.matrices is None:
             cut = candidates if views is None else candidates[:, list(views)]
-            return self._in_batches(as_floats(cut), output)
+            return self._in_batches(as_floats(cut), outputs)
         views = range(len(self.matrices)) if views is None else views
         if self.cut is None:
-            return self._in_graph(candidates, output, list(views))
-        return self._on_host(candidates, output, tuple(views))
+            return self._in_graph(candidates, outputs, list(views))
+        return self._on_host(candidates, outputs, tuple(views))
 
     def _on_host(
-        self, candidates: Array, output: str, views: tuple[int, ...]
-    ) -> NDArray[np.float32]:
+        self, candidates: Array, outputs: Sequence[str], views: tuple[int, ...]
+    ) -> list[Floats]:
         # A batch is cut when it is due, and is then still in the cache.
         step = max(1, self.batch_size // len(views))
         most = math.ceil(len(views) / max(1, round(len(views) / self.batch_size)))
@@ -217,41 +218,42 @@ class PatchPass:
             found = []
             for group in groups:
                 patches = self._buffer((len(images), len(group), images.shape[1], *self.size))
-                found.append(self._in_batches(self._subset(group)(images, patches), output))
-            parts.append(np.concatenate(found, axis=1))
-        return np.concatenate(parts)
+                found.append(self._in_batches(self._subset(group)(images, patches), outputs))
+            parts.append([np.concatenate(one, axis=1) for one in zip(*found, strict=True)])
+        return _concatenated(parts)
 
-    def _in_batches(self, patches: Floats, output: str) -> NDArray[np.float32]:
+    def _in_batches(self, patches: Floats, outputs: Sequence[str]) -> list[Floats]:
         flat = patches.reshape(-1, *patches.shape[2:])
         parts, start = [], 0
         while start < len(flat):
             batch = flat[start : start + self.batch_size]
-            found = self._attempt({"patches": batch}, output, np.dtype(np.float32), len(batch))
+            found = self._attempt({"patches": batch}, outputs, np.dtype(np.float32), len(batch))
             if found is not None:
                 parts.append(found)
                 start += len(batch)
-        outputs = np.concatenate(parts)
-        return outputs.reshape(*patches.shape[:2], *outputs.shape[1:])
+        return [one.reshape(*patches.shape[:2], *one.shape[1:]) for one in _concatenated(parts)]
 
-    def _in_graph(self, candidates: Array, output: str, views: list[int]) -> NDArray[np.float32]:
+    def _in_graph(
+        self, candidates: Array, outputs: Sequence[str], views: list[int]
+    ) -> list[Floats]:
         assert self.matrices is not None
         grid = view_grid(self.matrices[views], self.image_shape[1:], self.size)
         with self._tuning:
             if not self._is_tuned:
-                self._tune(candidates, grid, output, len(views))
+                self._tune(candidates, grid, outputs, len(views))
         parts, start = [], 0
         while start < len(candidates):
             step = max(1, self.batch_size // len(views))
             batch = np.ascontiguousarray(candidates[start : start + step])
             inputs = {"candidates": batch, "grid": grid}
-            found = self._attempt(inputs, output, batch.dtype, len(batch) * len(views))
+            found = self._attempt(inputs, outputs, batch.dtype, len(batch) * len(views))
             if found is not None:
                 parts.append(found)
                 start += len(batch)
-        outputs = np.concatenate(parts)
-        return outputs.reshape(len(candidates), len(views), *outputs.shape[1:])
+        shape = len(candidates), len(views)
+        return [one.reshape(*shape, *one.shape[1:]) for one in _concatenated(parts)]
 
-    def _tune(self, candidates: Array, grid: Floats, output: str, m: int) -> None:
+    def _tune(self, candidates: Array, grid: Floats, outputs: Sequence[str], m: int) -> None:
         """Double the batch while that is faster by a twentieth, and fits the memory."""
         self._is_tuned, fastest, found = True, 0.0, 0
         most, k = self.batch_size, max(1, _FIRST_BATCH // m)
@@ -259,9 +261,9 @@ class PatchPass:
             batch = np.resize(candidates, (k, *candidates.shape[1:]))
             inputs = {"candidates": batch, "grid": grid}
             # Once to allocate, once to measure.
-            fits = self._attempt(inputs, output, batch.dtype, k * m) is not None
+            fits = self._attempt(inputs, outputs, batch.dtype, k * m) is not None
             start = time.perf_counter()
-            fits = fits and self._attempt(inputs, output, batch.dtype, k * m) is not None
+            fits = fits and self._attempt(inputs, outputs, batch.dtype, k * m) is not None
             rate = k * m / (time.perf_counter() - start)
             if not fits or rate < 1.05 * fastest:
                 break
@@ -269,15 +271,15 @@ class PatchPass:
         self.batch_size = found or self.batch_size
 
     def _attempt(
-        self, inputs: dict[str, Array], output: str, dtype: np.dtype[Any], k: int
-    ) -> NDArray[np.float32] | None:
+        self, inputs: dict[str, Array], outputs: Sequence[str], dtype: np.dtype[Any], k: int
+    ) -> list[Floats] | None:
         """Run a batch of k patches; None, and smaller batches from now on, where it did not fit."""
         try:
             session = self._session(dtype)
             if self.device == "cpu":
-                found: NDArray[np.float32] = session.run([output], inputs)[0]
+                found: list[Floats] = session.run(list(outputs), inputs)
             else:
-                found = run_on_device(session, inputs, output, self.device)
+                found = run_on_device(session, inputs, outputs, self.device)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
@@ -326,10 +328,15 @@ class PatchPass:
         return floats
 
 
+def _concatenated(parts: Sequence[Sequence[Floats]]) -> list[Floats]:
+    """Join the parts of each output."""
+    return [np.concatenate(one) for one in zip(*parts, strict=True)]
+
+
 def run_on_device(
-    session: Any, inputs: dict[str, Array], output: str, device: str
-) -> NDArray[np.float32]:
-    """Upload inputs, run, and fetch one output.
+    session: Any, inputs: dict[str, Array], outputs: Sequence[str], device: str
+) -> list[Floats]:
+    """Upload inputs, run, and fetch outputs.
 
     The upload stands outside of the run: while one worker uploads, another's batch is computed.
 
@@ -339,15 +346,15 @@ def run_on_device(
         Where it runs.
     inputs : dict of str to ndarray
         What goes in.
-    output : str
+    outputs : sequence of str
         What is fetched.
     device : str
         "cuda" or "cpu", where the inputs go.
 
     Returns
     -------
-    ndarray of float32
-        The output.
+    list of ndarray of float32
+        The outputs.
     """
     import onnxruntime
 
@@ -355,9 +362,10 @@ def run_on_device(
     for name, value in inputs.items():
         on_device = onnxruntime.OrtValue.ortvalue_from_numpy(value, device, 0)
         binding.bind_ortvalue_input(name, on_device)
-    binding.bind_output(output, "cpu")
+    for name in outputs:
+        binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding)
-    fetched: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+    fetched: list[Floats] = binding.copy_outputs_to_cpu()
     return fetched
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,27 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._candidates import check_not_empty
-from .._checks import check_images, image_shape
-from ..errors import DataError, ExportError, ParameterError
-from ..progress import ProgressBar
-from ..scores import patch_consistency
-from ..selection import check_n_instances, top
-from .model import EstimatorModel, ScoringModel
-from .passes import PatchPass
-from .racing import Race, race
-from .stream import Gathered, Shards, Work, as_parts, scan
+from .._checks import image_shape
+from ..errors import DataError, ExportError, ModelNotFittedError, ParameterError
+from ..scanning.model import PatchModel
+from ..scanning.pool_pass import PoolPass
+from ..scanning.shards import Shards
+from ..scores import EPS, patch_consistency
+from .engine import OnnxEngine
+from .shelf import GraphShelf
+from .source import EstimatorSource, NetworkSource
 
 __all__ = ["OnnxScorer"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-# Pixels of the patches of one part of a pool, which a worker takes at once: so few that no worker
-# waits long for the last. And bytes of candidates that are read at once.
-_PART_PIXELS = 2**20
-_PART_BYTES = 2**23
 # Patches of one shard of a run that is kept in a folder.
 _SHARD_PATCHES = 2**18
+# Candidates by which a pool is known again.
+_KNOWN_BY = 3
 
 
 class OnnxScorer:
@@ -100,9 +98,6 @@ class OnnxScorer:
         **consistency: Any,
     ) -> None:
         patch_consistency(np.full((1, 1, 2), 0.5), **consistency)
-        self.model: Any = estimator
-        if not isinstance(estimator, ScoringModel):
-            self.model = EstimatorModel.of(estimator)
         self.verbose, self.consistency = verbose, consistency
         self._options: dict[str, Any] = {
             "providers": providers,
@@ -110,17 +105,54 @@ class OnnxScorer:
             "batch_size": batch_size,
             "n_threads": n_threads,
         }
-        self._pass: PatchPass | None = None
+        self._classifier: Any = estimator
+        self._shelf = GraphShelf()
+        self._model: PatchModel | None = None
+        self._take_model()
+
+    @classmethod
+    def _of_source(cls, source: NetworkSource, **options: Any) -> Self:
+        """Scorer of what is no classifier."""
+        scorer = cls.__new__(cls)
+        scorer._shelf, scorer._model, scorer._classifier = GraphShelf(), None, None
+        engine = ("providers", "precision", "batch_size", "n_threads")
+        scorer._options = {name: options.pop(name) for name in engine if name in options}
+        scorer.verbose = options.pop("verbose", 0)
+        patch_consistency(np.full((1, 1, 2), 0.5), **options)
+        scorer.consistency = options
+        scorer._source = source
+        scorer._engine = OnnxEngine(source, **scorer._options)
+        return scorer
+
+    def _take_model(self) -> None:
+        """Take what the classifier has become since."""
+        if self._classifier is None:
+            return
+        try:
+            model = PatchModel.from_classifier(self._classifier)
+        except ModelNotFittedError as error:
+            raise ExportError(str(error)) from error
+        if self._model is None or not model.is_same(self._model):
+            self._source: NetworkSource = EstimatorSource(model, self._shelf)
+            self._engine = OnnxEngine(self._source, **self._options)
+            self._model = model
 
     @property
     def classes_(self) -> Array:
         """Classes, in the order of the probabilities' columns."""
-        return np.asarray(self.model.classes)
+        return np.asarray(self._source.classes)
 
     @property
     def provider(self) -> str:
         """Where it runs, as ONNX Runtime names it; known once a pool was scored."""
-        return "not known before the first pass" if self._pass is None else self._pass.provider
+        latest = self._engine.latest
+        return "not known before the first pass" if latest is None else latest.provider
+
+    def __repr__(self) -> str:
+        K, options = len(self._source.classes), {**self._options, **self.consistency}
+        shown = "".join(f", {name}={value!r}" for name, value in options.items() if value != "auto")
+        what = "a file" if self._model is None else type(self._model.estimator).__name__
+        return f"OnnxScorer({what} of {K} classes{shown.replace(', n_threads=None', '')})"
 
     def score(
         self, pool: Any, folder: str | os.PathLike[str] | None = None
@@ -151,16 +183,11 @@ class OnnxScorer:
             If a single patch does not fit the memory.
         """
         shape = self._begin(pool)
-
-        def work(P: NDArray[np.float32]) -> dict[str, Array]:
-            proba = P.mean(axis=1, dtype=np.float64).astype(np.float32)
-            return {"score": patch_consistency(P, **self.consistency), "proba": proba}
-
         shards = None
         if folder is not None:
-            size = max(1, _SHARD_PATCHES // self._n_patches(shape))
+            size = max(1, _SHARD_PATCHES // self._engine.n_patches(shape))
             shards = Shards(folder, self._identity(pool, shape), n=shape[0], size=size)
-        out = self._scan(pool, shape, self._of_patches(work), shards=shards)
+        out = PoolPass(self._engine, verbose=self.verbose).score(pool, shards, **self.consistency)
         return out["score"], out["proba"]
 
     def save(
@@ -193,27 +220,37 @@ class OnnxScorer:
         ExportError
             If the head of a pipeline cannot be converted, or this scorer was itself loaded.
         """
-        from .file import fused_model, write_model
+        from .file import check_agreement, fused_model, write_model
 
-        if not isinstance(self.model, EstimatorModel):
+        self._take_model()
+        source = self._source
+        if not isinstance(source, EstimatorSource):
             raise ExportError("this scorer was loaded from a file; copy that one.")
         if np.dtype(dtype) not in (np.uint8, np.float32):
             raise ParameterError(f"dtype={dtype!r}; expected uint8 or float32.")
-        taught = getattr(self.model.classifier, "memory_", None)
-        if shape is None and taught is None and self._pass is None:
-            raise ParameterError("the shape of the candidates is not known; pass shape=(C, H, W).")
-        if shape is None and taught is not None:
+        shape = self._shape_to_save(shape)
+        model = fused_model(source, (1, *shape), self.consistency, dtype)
+        check_agreement(model, source, shape, dtype)
+        return write_model(model, path)
+
+    def _shape_to_save(self, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Shape of the candidates that a file is to score."""
+        learner = self._classifier
+        taught: Any = getattr(learner, "memory_", getattr(learner, "estimator", None))
+        taught = getattr(taught, "memory_", taught)
+        if shape is None and hasattr(taught, "X"):
             shape = taught.X.shape[1:]
-        elif shape is None and self._pass is not None:
-            shape = self._pass.image_shape
-        assert shape is not None
-        if len(shape) not in (3, 4) or shape[-3] != self.model.n_channels:
+        elif shape is None and self._engine.latest is not None:
+            shape = self._engine.latest.image_shape
+        if shape is None:
+            raise ParameterError("the shape of the candidates is not known; pass shape=(C, H, W).")
+        n_axes = self._source.n_dims - 1
+        if len(shape) != n_axes or shape[-3] != self._source.n_channels:
+            expected = "(C, H, W)" if n_axes == 3 else "(m, C, h, w)"
             raise ParameterError(
-                f"shape={shape!r}; expected (C, H, W), with C = {self.model.n_channels}."
+                f"shape={shape!r}; expected {expected}, with C = {self._source.n_channels}."
             )
-        if self.model.is_stale():
-            self.refresh()
-        return write_model(fused_model(self.model, (1, *shape), self.consistency, dtype), path)
+        return tuple(shape)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
@@ -237,10 +274,10 @@ class OnnxScorer:
             If the file is missing, damaged, foreign, of a newer format, or holds custom operators
             or external data.
         """
-        from .file import FileModel
+        from .file import FileSource
 
-        model = FileModel(path)
-        return cls(model, **(model.consistency | options))
+        source = FileSource(path)
+        return cls._of_source(source, **(source.consistency | options))
 
     def reduce(self, pool: Any, function: Callable[[NDArray[np.float32]], Array]) -> Array:
         """Compute something of every candidate's patch probabilities, keeping only that.
@@ -258,9 +295,8 @@ class OnnxScorer:
         ndarray of shape (n, …)
             Its results.
         """
-        shape = self._begin(pool)
-        work = self._of_patches(lambda P: {"result": function(P)})
-        return self._scan(pool, shape, work)["result"]
+        self._begin(pool)
+        return PoolPass(self._engine, verbose=self.verbose).reduce(pool, function)
 
     def patch_proba(self, pool: Any) -> NDArray[np.float32]:
         """Probabilities of every patch: P.
@@ -290,13 +326,8 @@ class OnnxScorer:
         ndarray of shape (n, E), float32
             What the head is given.
         """
-        shape = self._begin(pool)
-
-        def work(candidates: Array) -> dict[str, Array]:
-            images = check_images(candidates, ndim=len(shape))
-            return {"embeddings": self._passes(shape)(images, "embeddings", [0])[:, 0]}
-
-        return self._scan(pool, shape, work, n_views=1)["embeddings"]
+        self._begin(pool)
+        return PoolPass(self._engine, verbose=self.verbose).embed(pool)
 
     def top(self, pool: Any, b: int, *, racing: bool = True) -> tuple[NDArray[np.intp], Floats]:
         """Find the b candidates with the highest scores.
@@ -324,25 +355,9 @@ class OnnxScorer:
         ``alpha`` is small and few candidates stand out; at ``alpha`` above two thirds it is a full
         pass. With ``racing=False`` the result is exact.
         """
-        shape = self._check_pool(pool)
-        check_n_instances(b, shape[0])
-        if not racing:
-            scores, _ = self.score(pool)
-            indices = top(scores, b)
-            return indices, scores[indices]
-        outcome = self._race(pool, b)
-        return outcome.indices, outcome.scores
-
-    def _race(self, pool: Any, b: int) -> Race:
-        shape = self._begin(pool)
-        n, m = shape[0], self._n_patches(shape)
-
-        def evaluate(rows: NDArray[np.intp], views: list[int]) -> NDArray[np.float32]:
-            work = self._of_patches(lambda P: {"P": P}, views)
-            wanted = None if len(rows) == n else rows
-            return self._scan(pool, shape, work, rows=wanted, n_views=len(views))["P"]
-
-        return race(evaluate, n, m, b, **self.consistency)
+        self._begin(pool)
+        whole = PoolPass(self._engine, verbose=self.verbose)
+        return whole.top(pool, b, racing=racing, **self.consistency)
 
     def prepare(self, shape: tuple[int, ...]) -> Self:
         """Export the network for pools of a shape now, not when the first is scored.
@@ -362,13 +377,14 @@ class OnnxScorer:
         ExportError
             If the network cannot be exported.
         """
-        self._passes(tuple(shape))
+        self._take_model()
+        self._engine.prepare(tuple(shape))
         return self
 
     def refresh(self) -> Self:
         """Take the weights that the estimator has now, without exporting it again.
 
-        Every pass does so by itself where they have changed.
+        Every pass does so by itself.
 
         Returns
         -------
@@ -378,111 +394,57 @@ class OnnxScorer:
         Raises
         ------
         ExportError
-            If it is another architecture now.
+            If the network cannot be exported.
         """
-        if self.model.refresh() and self._pass is not None:
-            channels = self._pass.image_shape[0]
-            self._pass.load(self.model.network((channels, *self._pass.size)))
-        else:
-            self._pass = None
+        self._take_model()
+        if self._engine.latest is not None:
+            self._engine.prepare_latest()
         return self
 
-    def _of_patches(
-        self,
-        function: Callable[[NDArray[np.float32]], dict[str, Array]],
-        views: Sequence[int] | None = None,
-    ) -> Work:
-        """What a worker does: candidates to patch probabilities to what is kept."""
-
-        def work(candidates: Array) -> dict[str, Array]:
-            candidates = check_images(candidates, ndim=candidates.ndim)
-            outputs = self._passes(candidates.shape)(candidates, self.model.output, views)
-            flat = self.model.finish(outputs.reshape(-1, *outputs.shape[2:]))
-            return function(flat.reshape(*outputs.shape[:2], -1))
-
-        return work
-
-    def _passes(self, shape: tuple[int, ...]) -> PatchPass:
-        """What runs candidates of a shape; made anew when another shape or other views come."""
-        size, matrices = self.model.patches_of(shape)
-        image_shape = (int(shape[-3]), int(shape[-2]), int(shape[-1]))
-        known = self._pass
-        if known is None or not known.fits(image_shape, size, matrices):
-            network = self.model.network((image_shape[0], *size))
-            self._pass = known = PatchPass(
-                network, image_shape=image_shape, size=size, matrices=matrices, **self._options
-            )
-        return known
-
     def _begin(self, pool: Any) -> tuple[int, ...]:
-        """Check the pool, and take the weights that the estimator has now; return the shape."""
-        shape = self._check_pool(pool)
-        if self.model.is_stale():
-            self.refresh()
-        return shape
-
-    def _check_pool(self, pool: Any) -> tuple[int, ...]:
-        """Check what can be checked without reading; return the shape."""
-        shape = image_shape(pool)
-        cut = self.model.patches_of((1, 1, 1, 1))[1] is None
-        if shape is None or len(shape) != (5 if cut else 4):
+        """Take what the classifier has become, check the pool, and return its shape."""
+        self._take_model()
+        shape, source = image_shape(pool), self._source
+        if shape is None or len(shape) != source.n_dims:
+            cut = source.n_dims == 5
             expected = "(n, m, C, h, w), patches that were cut" if cut else "(n, C, H, W), images"
             raise DataError(
                 f"the pool has shape {np.shape(pool) if shape is None else shape}; expected "
                 f"{expected}, channels first."
             )
         check_not_empty(shape)
-        if hasattr(self.model, "check_shape"):
-            self.model.check_shape(shape)
-        if shape[-3] != self.model.n_channels:
+        if shape[-3] != source.n_channels:
             raise DataError(
                 f"the pool has shape {shape}, that is {shape[-3]} channels; the model was fitted "
-                f"on {self.model.n_channels}."
+                f"on {source.n_channels}."
             )
         return shape
 
-    def _n_patches(self, shape: tuple[int, ...]) -> int:
-        matrices = self.model.patches_of(shape)[1]
-        return int(shape[1]) if matrices is None else len(matrices)
-
     def _identity(self, pool: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-        """What scores in a folder depend on."""
+        """What scores in a folder depend on, by value."""
         digest = hashlib.sha256()
-        for row in sorted({0, shape[0] // 2, shape[0] - 1}):
-            digest.update(np.ascontiguousarray(pool[row : row + 1]).tobytes())
+        for row in np.unique(np.linspace(0, shape[0] - 1, _KNOWN_BY).astype(int)):
+            one = np.ascontiguousarray(pool[int(row) : int(row) + 1])
+            digest.update(one.dtype.str.encode())
+            digest.update(one.tobytes())
         return {
-            "format": "aift-sklearn scores 1",
-            "model": self.model.identity(),
-            "consistency": {name: repr(value) for name, value in sorted(self.consistency.items())},
+            "format": "aift-sklearn scores 2",
+            **self._engine.identity(shape),
+            "consistency": _spelled_out(self.consistency),
             "pool": f"{'x'.join(map(str, shape))} {digest.hexdigest()}",
         }
 
-    def _scan(
-        self,
-        pool: Any,
-        shape: tuple[int, ...],
-        work: Work,
-        *,
-        rows: NDArray[np.intp] | None = None,
-        n_views: int | None = None,
-        shards: Shards | None = None,
-    ) -> dict[str, Array]:
-        """Compute part by part: arrays with a row for each candidate that is wanted."""
-        pool = pool if hasattr(pool, "shape") else np.asarray(pool)
-        passes = self._passes(shape)
-        n_patches = max(passes.batch_size, _PART_PIXELS // (passes.size[0] * passes.size[1]))
-        n_bytes = int(np.prod(shape[1:])) * np.dtype(getattr(pool, "dtype", np.uint8)).itemsize
-        m = n_views or self._n_patches(shape)
-        n = shape[0] if rows is None else len(rows)
-        # Of few candidates every worker gets some, but a batch at least.
-        fair = max(math.ceil(n / (4 * passes.n_workers)), passes.batch_size // m)
-        step = min(n_patches // m, _PART_BYTES // n_bytes, fair)
-        results = Gathered(n, shards)
-        multiple = None if shards is None else shards.size
-        parts = as_parts(shape[0], max(1, step), rows, multiple=multiple)
-        missing = [part for part in parts if results.begin(part)]
-        total = sum(part.n for part in missing)
-        text = f"scoring on {passes.where}"
-        with ProgressBar(text, total, enabled=bool(self.verbose)) as bar:
-            scan(pool, missing, work, n_workers=passes.n_workers, done=results.add, bar=bar)
-        return results.arrays
+
+def _spelled_out(consistency: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of `patch_consistency` with its defaults, each in one way of writing.
+
+    >>> _spelled_out({"alpha": np.float32(0.25)}) == _spelled_out({})
+    True
+    """
+    parameters = inspect.signature(patch_consistency).parameters
+    known = {name: one.default for name, one in parameters.items() if name != "P"} | consistency
+    known["eps"] = EPS if known["eps"] is None else known["eps"]
+    return {
+        name: value if isinstance(value, str) else float(value)
+        for name, value in sorted(known.items())
+    }

@@ -1,7 +1,7 @@
 """Patches: fixed views of every candidate, whose predictions should agree."""
 
 from .affine import AffinePatches, cut_patches
-from .base import Patches, count_patches, cut_views, takes_views
+from .base import Patches, count_patches, cut_views, patch_floats, takes_views
 from .jitter import JitterPatches
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "count_patches",
     "cut_patches",
     "cut_views",
+    "patch_floats",
     "takes_views",
 ]

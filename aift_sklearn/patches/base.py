@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ["Patches", "count_patches", "cut_views", "takes_views"]
+__all__ = ["Patches", "count_patches", "cut_views", "patch_floats", "takes_views"]
 
 Array = NDArray[Any]
 
@@ -94,3 +95,31 @@ def cut_views(patches: Any, X: Array, views: Sequence[int] | None = None) -> Arr
             "expected (n, m, ...), the m patches of each."
         )
     return cut
+
+
+def patch_floats(patches: Any, shape: tuple[int, ...]) -> int:
+    """Numbers in one patch of a pool of this shape.
+
+    Parameters
+    ----------
+    patches : Patches or None
+        Fitted; None where candidates are patches that were cut already.
+    shape : tuple of int
+        Of the pool.
+
+    Examples
+    --------
+    >>> from aift_sklearn import AffinePatches
+    >>> patch_floats(AffinePatches(size=224), (10, 3, 32, 32)) == 3 * 224 * 224
+    True
+    """
+    if patches is None:
+        return int(math.prod(shape[2:]))
+    if hasattr(patches, "n_floats"):
+        # Patches that are looked up are larger than the positions that stand for them.
+        n_patches = int(patches.n_patches)
+        return math.ceil((patches.n_floats or n_patches) / n_patches)
+    if len(shape) > 3 and hasattr(patches, "patch_shape"):
+        height, width = patches.patch_shape(shape)
+        return int(shape[-3] * height * width)
+    return int(math.prod(shape[1:]))

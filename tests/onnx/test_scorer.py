@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -38,7 +39,9 @@ from aift_sklearn.errors import (
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
 
-from aift_sklearn.onnx import OnnxScorer, open_session, passes, scorer, stream
+from aift_sklearn.onnx import OnnxScorer, engine, open_session, passes, scorer, shelf
+from aift_sklearn.onnx.shelf import GraphShelf
+from aift_sklearn.scanning import parts, pool_pass
 
 X, Y = make_blobs(61, size=20)
 
@@ -135,15 +138,16 @@ def test_every_kind_of_model_is_scored_as_it_scores_itself(name):
 )
 def test_neither_batches_nor_threads_matter(fitted, n, batch_size, n_threads, alpha):
     found = OnnxScorer(fitted, batch_size=batch_size, n_threads=n_threads, alpha=alpha)
-    found.model = SHARED.setdefault("model", found.model)
+    found._shelf = found._source._shelf = SHELF
     scores, proba = found.score(X[:n])
     assert_same_scores(scores, fitted.score_candidates(X[:n], alpha=alpha))
     assert_allclose(proba, fitted.predict_proba(X[:n]), atol=1e-6)
 
 
-SHARED = {}
-ROOT = Path(__file__).parents[2]
+SHELF = GraphShelf()
 """One export for all examples."""
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_half_precision_keeps_the_best(fitted):
@@ -169,20 +173,38 @@ def test_candidates_too_large_to_keep_weights_for_are_cut_in_the_graph(fitted, m
 # --- the newest weights ---------------------------------------------------------------------------
 
 
-def test_new_weights_are_taken_without_an_export():
+@pytest.fixture
+def exports(monkeypatch):
+    """Networks that were exported."""
+    seen = []
+    real = shelf.NetworkGraph
+    monkeypatch.setattr(
+        shelf, "NetworkGraph", lambda network, shape: seen.append(network) or real(network, shape)
+    )
+    return seen
+
+
+def test_new_weights_are_taken_without_an_export(exports):
     model = classifier(classes=["disc", "empty"]).partial_fit(X[:20], Y[:20])
     found = OnnxScorer(model)
     stale = found.score(X)[0]
-    graph = found.model._graph
     for start in (20, 30):
         model.partial_fit(X[start : start + 10], Y[start : start + 10])
-        assert found.model.is_stale()
         scores = found.score(X)[0]
-        assert not found.model.is_stale()
         assert not np.allclose(scores, stale)
         assert_same_scores(scores, model.score_candidates(X))
         stale = scores
-    assert found.model._graph is graph
+    with torch.no_grad():
+        model.estimator_.module_.head.weight *= 2
+    assert_same_scores(found.score(X)[0], model.score_candidates(X))
+    assert len(exports) == 1
+
+
+def test_shapes_that_take_turns_are_exported_once_each(fitted, exports):
+    found, half = OnnxScorer(fitted), X[:, :, :10]
+    for pool in (X, half, X, half):
+        assert_same_scores(found.score(pool)[0], fitted.score_candidates(pool))
+    assert len(exports) == 2
 
 
 def test_another_architecture_is_exported_anew():
@@ -204,7 +226,7 @@ def test_candidates_of_another_shape_come_along(fitted, scorer_of_it):
 
 def test_a_learner_is_unwrapped(fitted):
     learner = AIFTLearner(fitted)
-    assert OnnxScorer(learner).model.classifier is learner.estimator
+    assert_array_equal(OnnxScorer(learner).score(X)[0], OnnxScorer(fitted).score(X)[0])
 
 
 # --- streaming ------------------------------------------------------------------------------------
@@ -229,32 +251,31 @@ class OnlySlices:
 @pytest.fixture
 def small_parts(monkeypatch):
     """Eight candidates to a part, twenty to a shard."""
-    monkeypatch.setattr(scorer, "_PART_PIXELS", 8 * 4 * 400)
+    monkeypatch.setattr(engine, "_PART_PIXELS", 8 * 4 * 400)
     monkeypatch.setattr(scorer, "_SHARD_PATCHES", 20 * 4)
 
 
 def test_anything_that_slices_is_read_once_and_in_order(small_parts, scorer_of_it):
     pool = OnlySlices(X)
     scores, _ = scorer_of_it.score(pool)
-    assert pool.reads == [(k, min(k + 8, 61)) for k in range(0, 61, 8)]
+    # The first two are compared with the estimator's own.
+    assert pool.reads == [(0, 2), *((k, min(k + 8, 61)) for k in range(0, 61, 8))]
     assert_array_equal(scores, scorer_of_it.score(X)[0])
 
 
-def test_reading_is_few_parts_ahead(small_parts, fitted):
+def test_reading_is_few_parts_ahead(small_parts, fitted, monkeypatch):
     found = OnnxScorer(fitted, n_threads=2)
-    passes_, most, running = found._passes(X.shape), [0], [0]
+    most, running = [0], [0]
     pool = OnlySlices(X)
+    call = passes.PatchPass.__call__
 
-    class Counting:
-        def __call__(self, *args):
-            running[0] += 1
-            most[0] = max(most[0], len(pool.reads) - running[0])
-            return passes_(*args)
+    def counting(self, *args):
+        running[0] += 1
+        # The comparison reads once, and runs four times.
+        most[0] = max(most[0], len(pool.reads) - 1 - (running[0] - 4))
+        return call(self, *args)
 
-        def __getattr__(self, name):
-            return getattr(passes_, name)
-
-    found._pass = Counting()
+    monkeypatch.setattr(passes.PatchPass, "__call__", counting)
     found.score(pool)
     assert most[0] <= 5
 
@@ -277,7 +298,7 @@ def test_an_error_in_a_worker_reaches_the_caller(small_parts, scorer_of_it):
 def test_progress_is_shown_where_asked(fitted, capsys, monkeypatch):
     advanced = []
     monkeypatch.setattr(
-        scorer.ProgressBar,
+        pool_pass.ProgressBar,
         "advance",
         lambda self, k=1: advanced.append((self.enabled, self.description, k)),
     )
@@ -294,13 +315,13 @@ def test_a_run_that_was_interrupted_goes_on(small_parts, scorer_of_it, tmp_path)
     assert {0, 1} <= kept < {0, 1, 2, 3}
     pool = OnlySlices(X)
     found = scorer_of_it.score(pool, tmp_path)
-    # Three reads tell which pool it is.
-    assert {start // 20 for start, _ in pool.reads[3:]} == {0, 1, 2, 3} - kept
+    # Three reads tell which pool it is, one is compared.
+    assert {start // 20 for start, _ in pool.reads[4:]} == {0, 1, 2, 3} - kept
     assert_array_equal(found[0], expected[0])
     assert_array_equal(found[1], expected[1])
     again = OnlySlices(X)
     assert_array_equal(scorer_of_it.score(again, tmp_path)[0], expected[0])
-    assert len(again.reads) == 3
+    assert len(again.reads) == 4
 
 
 def test_a_run_that_was_killed_goes_on(small_parts, fitted, scorer_of_it, tmp_path):
@@ -309,9 +330,9 @@ def test_a_run_that_was_killed_goes_on(small_parts, fitted, scorer_of_it, tmp_pa
     code = (
         "import sys, time; import numpy as np\n"
         f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
-        "from tests.onnx.test_scorer import OnnxScorer, OnlySlices, scorer, network\n"
+        "from tests.onnx.test_scorer import OnnxScorer, OnlySlices, engine, scorer, network\n"
         "from aift_sklearn import load, CNNClassifier, AIFTClassifier\n"
-        "scorer._PART_PIXELS, scorer._SHARD_PATCHES = 8 * 4 * 400, 20 * 4\n"
+        "engine._PART_PIXELS, scorer._SHARD_PATCHES = 8 * 4 * 400, 20 * 4\n"
         "class Slow(OnlySlices):\n"
         "    def __getitem__(self, item):\n"
         "        time.sleep(0.05 if len(self.reads) < 9 else 60)\n"
@@ -357,7 +378,7 @@ def test_a_damaged_shard_is_computed_again(damage, small_parts, scorer_of_it, tm
         path.unlink()
     pool = OnlySlices(X)
     assert_array_equal(scorer_of_it.score(pool, tmp_path)[0], expected)
-    assert pool.reads[3:] == [(20, 28), (28, 36), (36, 40)]
+    assert pool.reads[4:] == [(20, 28), (28, 36), (36, 40)]
 
 
 def test_scores_of_something_else_are_never_mixed(small_parts, fitted, scorer_of_it, tmp_path):
@@ -416,29 +437,29 @@ def anonymous_memory():
 
 
 def test_parts_cover_what_is_wanted_once():
-    parts = list(stream.as_parts(23, 5, multiple=7))
-    assert [(p.start, p.stop) for p in parts] == [
+    cut = list(parts.as_parts(23, 5, multiple=7))
+    assert [(p.start, p.stop) for p in cut] == [
         *((0, 5), (5, 7), (7, 12), (12, 14), (14, 19), (19, 21), (21, 23))
     ]
     rows = np.array([0, 1, 2, 30, 31, 99])
-    parts = list(stream.as_parts(100, 2, rows, reach=10))
-    assert [(p.start, p.rows.tolist(), p.at) for p in parts] == [
+    cut = list(parts.as_parts(100, 2, rows, reach=10))
+    assert [(p.start, p.rows.tolist(), p.at) for p in cut] == [
         *((0, [0, 1], 0), (2, [0], 2), (30, [0, 1], 3), (99, [0], 5))
     ]
     pool = np.arange(100)
-    assert np.concatenate([p.read(pool) for p in parts]).tolist() == rows.tolist()
+    assert np.concatenate([p.read(pool) for p in cut]).tolist() == rows.tolist()
 
 
 @given(rows=st.sets(st.integers(0, 99)), step=st.integers(1, 7), reach=st.integers(1, 30))
 def test_wanted_rows_are_read_in_order(rows, step, reach):
     rows = np.array(sorted(rows), dtype=np.intp)
-    parts = list(stream.as_parts(100, step, rows, reach=reach))
+    cut = list(parts.as_parts(100, step, rows, reach=reach))
     pool = np.arange(100)
-    read = [p.read(pool) for p in parts]
+    read = [p.read(pool) for p in cut]
     assert np.concatenate([np.empty(0, int), *read]).tolist() == rows.tolist()
-    assert all(p.stop - p.start <= max(reach, 1) for p in parts)
-    assert all(p.n <= step for p in parts)
-    assert [p.at for p in parts] == np.cumsum([0, *map(len, read)])[:-1].tolist()
+    assert all(p.stop - p.start <= max(reach, 1) for p in cut)
+    assert all(p.n <= step for p in cut)
+    assert [p.at for p in cut] == np.cumsum([0, *map(len, read)])[:-1].tolist()
 
 
 # --- memory that runs out -------------------------------------------------------------------------
@@ -462,25 +483,25 @@ def sessions_that_fit(most, error=MemoryError):
 
 
 def passes_of(model, network_of, **options):
-    size, matrices = model.patches_of(X.shape)
+    image_shape, size, matrices = model.geometry(X.shape)
     return passes.PatchPass(
-        network_of, image_shape=X.shape[1:], size=size, matrices=matrices, **options
+        network_of, image_shape=image_shape, size=size, matrices=matrices, **options
     )
 
 
 @pytest.mark.parametrize("error", [MemoryError, RuntimeError])
 def test_batches_are_halved_until_they_fit(error, fitted, scorer_of_it):
-    model = scorer_of_it.model
-    graph = model.network((3, 20, 20))
-    expected = passes_of(model, graph)(X, "logits")
+    model = scorer_of_it._source
+    graph = model.take_network((3, 20, 20))[0]
+    expected = passes_of(model, graph)(X, ["logits"])[0]
     tight = passes_of(
         model, graph, batch_size=64, open_session=sessions_that_fit(3, error), n_threads=1
     )
-    assert_allclose(tight(X, "logits"), expected, atol=1e-5)
+    assert_allclose(tight(X, ["logits"])[0], expected, atol=1e-5)
     assert tight.batch_size in (2, 3)
     hopeless = passes_of(model, graph, open_session=sessions_that_fit(0, error), n_threads=1)
     with pytest.raises(OutOfMemoryError, match="1 patches of 20 x 20 pixels do not fit"):
-        hopeless(X, "logits")
+        hopeless(X, ["logits"])[0]
 
 
 def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
@@ -491,9 +512,9 @@ def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
 
         return Broken()
 
-    graph = scorer_of_it.model.network((3, 20, 20))
+    graph = scorer_of_it._source.take_network((3, 20, 20))[0]
     with pytest.raises(RuntimeError, match="broken"):
-        passes_of(scorer_of_it.model, graph, open_session=open_)(X, "logits")
+        passes_of(scorer_of_it._source, graph, open_session=open_)(X, ["logits"])[0]
 
 
 def on_another_device(name):
@@ -517,15 +538,15 @@ def on_another_device(name):
 
 
 def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatch):
-    logits = scorer_of_it._passes(X.shape)(X, "logits")
+    logits = scorer_of_it._engine.prepare(X.shape)(X, ["logits"])[0]
     name = "DmlExecutionProvider"
     monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
-    model = scorer_of_it.model
-    graph = model.network((3, 20, 20))
+    model = scorer_of_it._source
+    graph = model.take_network((3, 20, 20))[0]
     found = passes_of(model, graph, providers=name, open_session=on_another_device(name))
     assert (found.on_gpu, found.n_workers, found.provider) == (True, 2, name)
-    assert_allclose(found(X, "logits"), logits, atol=0.05)
-    assert not np.array_equal(found(X, "logits"), logits)
+    assert_allclose(found(X, ["logits"])[0], logits, atol=0.05)
+    assert not np.array_equal(found(X, ["logits"])[0], logits)
     single = passes_of(
         model,
         graph,
@@ -533,8 +554,8 @@ def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatc
         precision="float32",
         open_session=on_another_device(name),
     )
-    assert_allclose(single(X, "logits"), logits, atol=1e-4)
-    assert_allclose(single(X, "logits", [2, 0]), logits[:, [2, 0]], atol=1e-4)
+    assert_allclose(single(X, ["logits"])[0], logits, atol=1e-4)
+    assert_allclose(single(X, ["logits"], [2, 0])[0], logits[:, [2, 0]], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -559,14 +580,14 @@ def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
             time.sleep(0.02 * max(1, k / busy_from))
             return [np.zeros((k, 3), dtype=np.float32)]
 
-    graph = scorer_of_it.model.network((3, 20, 20))
-    found = passes_of(scorer_of_it.model, graph, open_session=lambda model, **options: Timed())
-    assert found(X, "logits").shape == (61, 4, 3)
+    graph = scorer_of_it._source.take_network((3, 20, 20))[0]
+    found = passes_of(scorer_of_it._source, graph, open_session=lambda model, **options: Timed())
+    assert found(X, ["logits"])[0].shape == (61, 4, 3)
     assert found.batch_size == expected
 
 
 def test_a_gpu_that_does_not_load_leaves_the_work_to_the_cpu(scorer_of_it, monkeypatch):
-    logits = scorer_of_it._passes(X.shape)(X, "logits")
+    logits = scorer_of_it._engine.prepare(X.shape)(X, ["logits"])[0]
     chosen = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(passes, "choose_providers", lambda wanted: chosen)
     asked = []
@@ -575,19 +596,19 @@ def test_a_gpu_that_does_not_load_leaves_the_work_to_the_cpu(scorer_of_it, monke
         asked.append(list(providers))
         return open_session(model, providers="CPUExecutionProvider", **options)
 
-    model = scorer_of_it.model
-    found = passes_of(model, model.network((3, 20, 20)), open_session=open_)
+    model = scorer_of_it._source
+    found = passes_of(model, model.take_network((3, 20, 20))[0], open_session=open_)
     assert not found.on_gpu
     assert found.cut is not None
     assert asked == [chosen, ["CPUExecutionProvider"]], "asked, and warned of, once"
-    assert_allclose(found(X, "logits"), logits, atol=1e-5)
+    assert_allclose(found(X, ["logits"])[0], logits, atol=1e-5)
 
 
 def test_uploading_first_gives_the_same(scorer_of_it):
-    session = open_session(scorer_of_it.model.network((3, 20, 20)).SerializeToString())
+    session = open_session(scorer_of_it._source.take_network((3, 20, 20))[0].SerializeToString())
     patches = np.random.default_rng(0).random((5, 3, 20, 20), dtype=np.float32)
     assert_array_equal(
-        passes.run_on_device(session, {"patches": patches}, "logits", "cpu"),
+        passes.run_on_device(session, {"patches": patches}, ["logits"], "cpu")[0],
         session.run(["logits"], {"patches": patches})[0],
     )
 
@@ -657,8 +678,9 @@ class Halves(AffinePatches):
 
     matrices_of = property()
 
-    def transform(self, X):
-        return np.stack([X, X[:, :, ::-1]], axis=1) / np.float32(255)
+    def transform(self, X, views=None):
+        views = [0, 1] if views is None else views
+        return np.stack([X, X[:, :, ::-1]], axis=1)[:, views] / np.float32(255)
 
 
 def test_one_class_is_no_network():
@@ -674,6 +696,6 @@ def test_threads_follow_the_affinity(fitted):
     cores = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(cores)})
-        assert OnnxScorer(fitted).prepare(X.shape)._pass.n_workers == 1
+        assert OnnxScorer(fitted).prepare(X.shape)._engine.n_workers == 1
     finally:
         os.sched_setaffinity(0, cores)

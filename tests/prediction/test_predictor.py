@@ -16,12 +16,12 @@ from torch import nn
 
 from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier, load
 from aift_sklearn.errors import BackendWarning, MissingDependencyError, ParameterError
-from aift_sklearn.prediction import backend
+from aift_sklearn.prediction import predictor
 
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
 
-from aift_sklearn.onnx import scorer
+from aift_sklearn.onnx import engine
 
 X, Y = make_blobs(50, size=20)
 
@@ -45,23 +45,23 @@ def classifier(backend="auto", backbone=None, **params):
 def passes(monkeypatch):
     """Numbers of candidates that ONNX Runtime was given."""
     seen = []
-    reduce = scorer.OnnxScorer.reduce
+    begin = engine.OnnxEngine.begin
 
-    def spy(self, pool, function):
+    def spy(self, pool):
+        begin(self, pool)
         seen.append(len(pool))
-        return reduce(self, pool, function)
 
-    monkeypatch.setattr(scorer.OnnxScorer, "reduce", spy)
+    monkeypatch.setattr(engine.OnnxEngine, "begin", spy)
     return seen
 
 
 @pytest.fixture
 def it_pays(monkeypatch):
-    monkeypatch.setattr(backend, "_EXPORT_PIXELS", 20 * 4 * 400)
-    monkeypatch.setattr(backend, "_REFRESH_PIXELS", 10 * 4 * 400)
+    monkeypatch.setattr(predictor, "_EXPORT_PIXELS", 20 * 4 * 400)
+    monkeypatch.setattr(predictor, "_REFRESH_PIXELS", 10 * 4 * 400)
 
 
-def testbackends_agree_round_after_round(passes):
+def test_backends_agree_round_after_round(passes):
     fast, slow = (classifier(name, classes=["disc", "empty"]) for name in ("onnx", "torch"))
     for start in (0, 10, 20):
         for model in (fast, slow):
@@ -105,9 +105,9 @@ def test_torch_is_kept_to_where_it_is_asked_for(passes, it_pays):
 def test_without_the_packages_torch_serves(missing, it_pays, monkeypatch):
     model = classifier().fit(X[:30], Y[:30])
     expected = model.set_params(backend="torch").predict_proba(X)
-    real = backend.importlib.util.find_spec
+    real = predictor.importlib.util.find_spec
     monkeypatch.setattr(
-        backend.importlib.util, "find_spec", lambda name: None if name == missing else real(name)
+        predictor.importlib.util, "find_spec", lambda name: None if name == missing else real(name)
     )
     assert_array_equal(model.set_params(backend="auto").predict_proba(X), expected)
 
@@ -162,16 +162,16 @@ def flatten(images):
 def test_sessions_are_left_behind_by_copies(tmp_path):
     model = classifier("onnx").fit(X[:30], Y[:30])
     proba = model.predict_proba(X)
-    assert model._scorer is not None
+    assert model._predictor is not None
     copies = [
         copy.deepcopy(model),
         pickle.loads(pickle.dumps(model)),
         load(model.save(tmp_path), estimator=classifier()),
     ]
     for one in copies:
-        assert one._scorer is None
+        assert one._predictor is one._shelf is one._learnt is None
         assert_array_equal(one.predict_proba(X), proba)
-    assert clone(model)._scorer is None
+    assert clone(model)._predictor is None
 
 
 def test_a_failed_round_leaves_the_session_with_the_old_weights():

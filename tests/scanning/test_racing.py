@@ -12,7 +12,7 @@ from aift_sklearn import patch_consistency
 
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 
-from aift_sklearn.onnx.racing import optimistic_scores, race, stages
+from aift_sklearn.scanning.racing import optimistic_scores, race, stages
 
 
 def table(n, m, K, seed, spread=6.0):

@@ -1,0 +1,265 @@
+"""ONNX Runtime as an engine: right, or refused.
+
+Before every pass the graph takes the weights that the network has now, and what it computes is
+compared with the estimator itself: on patches of the pool, and on images of one colour, where a
+network that divides by what is 0 there shows how the two treat what is not a number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_images
+from ..errors import AIFTError, DataError, ExportError
+from ..scanning.engine import Engine, Evaluation
+from ..scanning.parts import Part
+from .passes import PatchPass
+from .source import Geometry, NetworkSource, graph_digest
+
+__all__ = ["OnnxEngine"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+# Shapes of candidates that may take turns without sessions being opened each time.
+_MOST_PASSES = 4
+# Pixels of the patches of one part of a pool, which a worker takes at once: so few that no worker
+# waits long for the last.
+_PART_PIXELS = 2**20
+# Candidates of the pool that are compared.
+_PROBES = 2
+# Largest difference of a probability that rounding makes: in single precision it is a hundredth of
+# this, in half precision a few thousandths. Patches that are not compared may differ by more.
+_TOLERANCE, _TOLERANCE_HALF = 1e-4, 3e-2
+
+
+class OnnxEngine:
+    """Evaluates patches in ONNX Runtime.
+
+    Parameters
+    ----------
+    source : NetworkSource
+        The model.
+    **options
+        providers, precision, batch_size and n_threads of `PatchPass`.
+
+    Attributes
+    ----------
+    latest : PatchPass or None
+        What ran, or will run, the candidates of the latest shape.
+    """
+
+    def __init__(self, source: NetworkSource, **options: Any) -> None:
+        self.source, self._options = source, options
+        self._kept: list[_KeptPass] = []
+        self.latest: PatchPass | None = None
+
+    @property
+    def where(self) -> str:
+        """Where it computes, for people."""
+        return "ONNX Runtime" if self.latest is None else self.latest.where
+
+    @property
+    def n_workers(self) -> int:
+        """Threads that may evaluate at once with profit."""
+        return 1 if self.latest is None else self.latest.n_workers
+
+    def begin(self, pool: Any) -> None:
+        """Take the present weights, and compare with the estimator.
+
+        Raises
+        ------
+        ExportError
+            If the network cannot be exported, the graph cannot be run, or it computes something
+            else than the estimator does.
+        """
+        shape = tuple(np.shape(pool))
+        self.prepare(shape)
+        if self.source.reference is None:
+            return
+        first = Part(0, min(_PROBES, shape[0]), None, 0)
+        probes = check_images(first.read(pool), ndim=len(shape))
+        reason = self._find_difference(probes)
+        if reason:
+            # A network that was changed from outside computes otherwise with the same weights.
+            self.source.drop_network()
+            self.prepare(shape)
+            reason = self._find_difference(probes)
+        if reason:
+            self.source.drop_network()
+            raise ExportError(
+                f"ONNX Runtime does not compute what the estimator does: {reason}. Its graph is "
+                "not used."
+            )
+
+    def prepare(self, shape: tuple[int, ...]) -> PatchPass:
+        """Make what runs candidates of a shape, with the present weights.
+
+        Raises
+        ------
+        ExportError
+            If the network cannot be exported, or no session can be opened for it.
+        """
+        return self._prepare(self.source.geometry(shape))
+
+    def prepare_latest(self) -> PatchPass:
+        """Take the present weights for candidates of the latest shape."""
+        return self._prepare(self._kept[0].geometry)
+
+    def _prepare(self, geometry: Geometry) -> PatchPass:
+        network, version = self.source.take_network(geometry.patch_shape)
+        with _as_export_error("open a session for the network"):
+            known = next((kept for kept in self._kept if _is_same(kept.geometry, geometry)), None)
+            if known is None:
+                passes = PatchPass(
+                    network,
+                    image_shape=geometry.image_shape,
+                    size=geometry.size,
+                    matrices=geometry.matrices,
+                    **self._options,
+                )
+                known = _KeptPass(geometry, version, passes)
+            elif known.version != version:
+                known.passes.load(network)
+                known.version = version
+        others = [kept for kept in self._kept if kept is not known]
+        self._kept = [known, *others[: _MOST_PASSES - 1]]
+        self.latest = known.passes
+        return known.passes
+
+    def n_patches(self, shape: tuple[int, ...]) -> int:
+        """Patches of each candidate of a pool of this shape."""
+        matrices = self.source.geometry(shape).matrices
+        return int(shape[1]) if matrices is None else len(matrices)
+
+    def races(self, shape: tuple[int, ...]) -> bool:
+        """Fewer patches always take less time."""
+        return True
+
+    def part_size(self, shape: tuple[int, ...], n_views: int, n: int) -> int:
+        """Candidates of one part: a batch at least, and of few candidates some for each worker."""
+        passes = self.prepare(shape) if self.latest is None else self.latest
+        batch, pixels = passes.batch_size, passes.size[0] * passes.size[1]
+        fair = max(math.ceil(n / (4 * passes.n_workers)), batch // n_views)
+        return max(1, min(max(batch, _PART_PIXELS // pixels) // n_views, fair))
+
+    def evaluate(
+        self, candidates: Array, views: Sequence[int] | None, embed: Sequence[int] = ()
+    ) -> Evaluation:
+        """Evaluate patches of candidates; see `Engine`."""
+        k, output = len(candidates), self.source.output
+        proba = np.empty((k, 0, 0), dtype=np.float32)
+        embeddings = np.empty((k, 0, 0), dtype=np.float32)
+        all_views = range(self.n_patches(candidates.shape)) if views is None else views
+        places = [list(all_views).index(j) for j in embed if j in all_views]
+        # What is predicted can be embedded on the way.
+        together = len(places) == len(embed) > 0
+        if len(all_views):
+            wanted = list(dict.fromkeys([output, "embeddings"] if together else [output]))
+            found = self._run(candidates, wanted, views)
+            flat = self.source.finish(found[0].reshape(-1, *found[0].shape[2:]))
+            proba = flat.reshape(*found[0].shape[:2], -1)
+            if together:
+                return Evaluation(proba, found[-1][:, places])
+        if len(embed):
+            (embeddings,) = self._run(candidates, ["embeddings"], embed)
+        return Evaluation(proba, embeddings)
+
+    def _run(
+        self, candidates: Array, outputs: Sequence[str], views: Sequence[int] | None
+    ) -> list[Floats]:
+        assert self.latest is not None
+        with _as_export_error("run the network"):
+            return self.latest(candidates, outputs, views)
+
+    def identity(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Hashes of all that probabilities of a pool of this shape depend on, by value."""
+        passes, geometry = self.prepare(shape), self.source.geometry(shape)
+        network, _ = self.source.take_network(geometry.patch_shape)
+        views = "as cut"
+        if geometry.matrices is not None:
+            views = hashlib.sha256(geometry.matrices.tobytes()).hexdigest()
+        return {
+            "model": {"network": graph_digest(network), **self.source.identity()},
+            "patches": {"size": list(geometry.size), "views": views},
+            "precision": "float16" if passes.is_half else "float32",
+        }
+
+    def _find_difference(self, probes: Array) -> str:
+        """Say what differs between the estimator and the graph; nothing where they agree."""
+        reference = self.source.reference
+        assert reference is not None
+        assert self.latest is not None
+        tolerance = _TOLERANCE_HALF if self.latest.is_half else _TOLERANCE
+        brightest = 255 if probes.dtype == np.uint8 else 1
+        one_colour = np.zeros_like(probes[:1]), np.full_like(probes[:1], brightest)
+        for images in (probes, *one_colour):
+            try:
+                expected = self._compared(reference, images)
+            except DataError:
+                # So an estimator refuses what is not a number.
+                expected = np.array(np.nan)
+            # One by one, so that a network whose outputs depend on the batch differs.
+            found = [self._compared(self, images[k : k + 1]) for k in range(len(images))]
+            reason = _say_difference(np.concatenate(found), expected, tolerance)
+            if reason:
+                return reason
+        return ""
+
+    def _compared(self, engine: Engine, images: Array) -> Floats:
+        """Predictions of the first and the last patch, or else their embeddings."""
+        views = sorted({0, self.n_patches(images.shape) - 1})
+        if self.source.predicts:
+            return engine.evaluate(images, views).proba
+        return engine.evaluate(images, (), views).embeddings
+
+
+@dataclass(eq=False)
+class _KeptPass:
+    geometry: Geometry
+    version: int
+    passes: PatchPass
+
+
+def _say_difference(found: Array, expected: Array, tolerance: float) -> str:
+    if not np.isfinite(expected).all():
+        hidden = np.isfinite(found).all()
+        return "predictions that are not finite (NaN) become numbers" if hidden else ""
+    if found.shape != expected.shape:
+        return f"it gives shape {found.shape}, the estimator {expected.shape}"
+    if not np.isfinite(found).all():
+        return "its predictions are not finite"
+    # Embeddings have a scale of their own, probabilities that of 1.
+    largest = float(np.abs(found - expected).max(initial=0))
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    return f"predictions differ by {largest:.2g}" if largest > tolerance * scale else ""
+
+
+def _is_same(one: Geometry, other: Geometry) -> bool:
+    if one[:2] != other[:2]:
+        return False
+    if one.matrices is None or other.matrices is None:
+        return one.matrices is other.matrices
+    return np.array_equal(one.matrices, other.matrices)
+
+
+@contextlib.contextmanager
+def _as_export_error(what: str) -> Iterator[None]:
+    """Whatever ONNX Runtime raises, for each reason a type of its own, as one error."""
+    try:
+        yield
+    except AIFTError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise ExportError(
+            f"ONNX Runtime cannot {what}: {type(error).__name__}: {reason}"
+        ) from error

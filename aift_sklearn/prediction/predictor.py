@@ -1,0 +1,166 @@
+"""Which engine a pool goes through: ONNX Runtime where it pays and is right, else the estimator."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .._checks import check_images, check_option
+from .._warnings import warn_caller
+from ..errors import BackendWarning, ExportError, MissingDependencyError
+from ..patches import count_patches, cut_views, patch_floats
+from ..scanning.engine import Engine, EstimatorEngine
+from ..scanning.model import PatchModel
+from ..scanning.pool_pass import PoolPass
+
+__all__ = ["BACKENDS", "Predictor", "as_features"]
+
+T = TypeVar("T")
+
+BACKENDS = ("auto", "torch", "onnx")
+"""What `AIFTClassifier` takes for ``backend``."""
+
+# Pixels of patches above which it pays to export the network, and, once that is done, to refresh
+# the graph and open a session: seconds, and a fraction of one.
+_EXPORT_PIXELS = 2**25
+_REFRESH_PIXELS = 2**21
+
+
+class Predictor:
+    """Passes over pools for one fitted model; another takes its place once the model has learnt.
+
+    Parameters
+    ----------
+    model : PatchModel
+        Fitted.
+    shelf : GraphShelf, optional
+        Graphs that were exported for models before it; may be handed on to those after it.
+    token : object, optional
+        What the model had learnt when this was made.
+    """
+
+    def __init__(self, model: PatchModel, *, shelf: Any = None, token: Any = None) -> None:
+        self.model, self.shelf, self.token = model, shelf, token
+        self._onnx: Any = None
+        self._failed = False
+
+    def run(
+        self,
+        pool: Any,
+        action: Callable[[PoolPass], T],
+        *,
+        backend: str = "auto",
+        verbose: int = 0,
+        n_views: int | None = None,
+    ) -> T:
+        """Do something with a pool, through the engine that suits it.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        action : callable
+            PoolPass → result. Called again, with another engine, where the first cannot do it.
+        backend : {"auto", "torch", "onnx"}
+            As of `AIFTClassifier`.
+        verbose : int
+            1 shows a progress bar.
+        n_views : int, optional
+            Patches of each candidate that will be evaluated; by default all.
+
+        Warns
+        -----
+        BackendWarning
+            If ONNX Runtime was to be used and cannot, with the reason. It is not tried again for
+            this model.
+        """
+        check_option("backend", backend, BACKENDS)
+        engine = self._fast_engine(pool, backend, n_views)
+        if engine is not None:
+            try:
+                return action(PoolPass(engine, verbose=verbose))
+            except ExportError as error:
+                self._step_aside(error)
+        return action(PoolPass(EstimatorEngine(self.model), verbose=verbose))
+
+    def _fast_engine(self, pool: Any, backend: str, n_views: int | None) -> Engine | None:
+        """Return ONNX Runtime's engine, or None where the estimator is to do it."""
+        shape = tuple(pool.shape)
+        if backend == "torch" or len(shape) == 2 or self._failed:
+            return None
+        if backend == "auto" and not self._pays(shape, n_views):
+            return None
+        try:
+            if self._onnx is None:
+                from ..onnx.engine import OnnxEngine
+                from ..onnx.shelf import GraphShelf
+                from ..onnx.source import EstimatorSource
+
+                self.shelf = GraphShelf() if self.shelf is None else self.shelf
+                self._onnx = OnnxEngine(EstimatorSource(self.model, self.shelf))
+        except ExportError as error:
+            self._step_aside(error)
+        except MissingDependencyError as error:
+            if backend == "onnx":
+                raise
+            self._step_aside(error)
+        engine: Engine | None = self._onnx
+        return engine
+
+    def _pays(self, shape: tuple[int, ...], n_views: int | None) -> bool:
+        """Whether ONNX Runtime can be used, and saves more time than it costs."""
+        owner = self.model.network_owner
+        installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
+        if not installed or not hasattr(owner, "graph_output") or not hasattr(owner, "module_"):
+            return False
+        m = n_views or count_patches(self.model.patches, shape) or 1
+        n_floats = shape[0] * m * patch_floats(self.model.patches, shape)
+        pixels = n_floats // max(1, shape[-3])
+        if pixels < (_EXPORT_PIXELS if self.shelf is None else _REFRESH_PIXELS):
+            return False
+        if next(owner.module_.parameters()).is_cuda:
+            from ..onnx.runtime import choose_providers
+
+            # A network on a GPU is faster than ONNX Runtime on the CPU.
+            return bool(choose_providers()[0] == "CUDAExecutionProvider")
+        return True
+
+    def _step_aside(self, reason: Exception) -> None:
+        self._onnx, self._failed = None, True
+        warn_caller(
+            f"scoring without ONNX Runtime, which is slower: {reason} It is tried again once the "
+            "model has learnt more. Pass backend='torch' to silence this.",
+            BackendWarning,
+        )
+
+
+def as_features(model: PatchModel, pool: Any) -> PatchModel:
+    """Give a model that embeds the network it would embed with, built once.
+
+    Parameters
+    ----------
+    model : PatchModel
+        Its estimator may be unfitted, where it is pre-trained.
+    pool : sliceable of shape (n, ...)
+        Candidates; one of them shows the network what it will see.
+
+    Returns
+    -------
+    PatchModel
+        The same, or one of pre-trained features.
+    """
+    owner = model.network_owner
+    is_ready = hasattr(owner, "module_") or not hasattr(owner, "graph_output")
+    if is_ready or not owner.pretrained:
+        return model
+    from ..networks.features import CNNFeatures
+
+    sample = np.asarray(pool[:1])
+    sample = sample if sample.ndim == 2 else check_images(sample, ndim=sample.ndim)
+    features = CNNFeatures(owner.backbone, batch_size=owner.batch_size, device=owner.device)
+    features.fit(cut_views(model.patches, sample, [0])[:, 0])
+    return replace(model, estimator=features)

@@ -1,0 +1,1 @@
+"""Pools of any size through an engine: parts, workers, shards, races."""

@@ -1,0 +1,277 @@
+"""One way from a pool to probabilities, embeddings and the best b, whatever the engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_images
+from ..errors import DataError
+from ..progress import ProgressBar
+from ..scores import patch_consistency
+from ..selection import check_n_instances, top
+from .engine import Engine, Evaluation
+from .parts import Part, as_parts, scan
+from .racing import Race, race
+from .shards import Gathered, Shards
+
+__all__ = ["PoolPass"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+# Bytes of candidates that are read at once.
+_PART_BYTES = 2**23
+
+
+class PoolPass:
+    """Passes over pools, through one engine.
+
+    A pool is anything that has a shape and slices. It is read in parts, each of which is checked;
+    a part holds so few candidates that their patches fit the memory.
+
+    Parameters
+    ----------
+    engine : Engine
+        What evaluates patches.
+    verbose : int, default=0
+        1 shows a progress bar.
+    """
+
+    def __init__(self, engine: Engine, *, verbose: int = 0) -> None:
+        self.engine, self.verbose = engine, verbose
+
+    def reduce(self, pool: Any, function: Callable[[Floats], Array]) -> Array:
+        """Compute something of every candidate's patch probabilities, keeping only that.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        function : callable
+            P of shape (k, m, K) → array with a row for each of the k candidates. Several threads
+            may call it at once.
+
+        Returns
+        -------
+        ndarray of shape (n, …)
+            Its results.
+
+        Raises
+        ------
+        DataError
+            If the pool is not as it says, or the model gives something that is not finite; the
+            message names the candidate.
+        ExportError
+            If the engine cannot evaluate the model.
+        """
+        self.engine.begin(pool)
+        return self.scan(pool, lambda found: {"result": function(found.proba)})["result"]
+
+    def embed(self, pool: Any) -> Floats:
+        """Embed whole candidates, patch 0 of each.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n, E), float32
+            Embeddings.
+        """
+        self.engine.begin(pool)
+        found = self.scan(pool, lambda found: {"E": found.embeddings[:, 0]}, views=(), embed=(0,))
+        return found["E"]
+
+    def embed_patches(self, pool: Any) -> Floats:
+        """Embed every patch.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+
+        Returns
+        -------
+        ndarray of shape (n, m, E), float32
+            Embeddings.
+        """
+        self.engine.begin(pool)
+        views = range(self._count(pool))
+        found = self.scan(pool, lambda found: {"E": found.embeddings}, views=(), embed=views)
+        return found["E"]
+
+    def proba_and_embeddings(self, pool: Any) -> tuple[Floats, Floats]:
+        """Predict every patch, and embed patch 0 of each candidate, in one pass.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+
+        Returns
+        -------
+        proba : ndarray of shape (n, m, K), float32
+            P.
+        embeddings : ndarray of shape (n, E), float32
+            Of the whole candidates.
+        """
+        self.engine.begin(pool)
+
+        def both(found: Evaluation) -> dict[str, Array]:
+            return {"P": found.proba, "E": found.embeddings[:, 0]}
+
+        found = self.scan(pool, both, embed=(0,))
+        return found["P"], found["E"]
+
+    def score(
+        self, pool: Any, shards: Shards | None = None, **consistency: Any
+    ) -> dict[str, Array]:
+        """Score every candidate: ``score`` (n,), float64, and ``proba`` (n, K), float32.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        shards : Shards, optional
+            Keeps what is finished.
+        **consistency
+            Parameters of `patch_consistency`.
+        """
+        self.engine.begin(pool)
+
+        def work(found: Evaluation) -> dict[str, Array]:
+            proba = found.proba.mean(axis=1, dtype=np.float64).astype(np.float32)
+            return {"score": patch_consistency(found.proba, **consistency), "proba": proba}
+
+        return self.scan(pool, work, shards=shards)
+
+    def top(
+        self, pool: Any, b: int, *, racing: bool = True, **consistency: Any
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Find the b candidates with the highest scores.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        b : int
+            How many.
+        racing : bool, default=True
+            Give most patches only to those candidates that can still reach the top b, where the
+            engine saves time by it.
+        **consistency
+            Parameters of `patch_consistency`.
+
+        Returns
+        -------
+        indices : ndarray of shape (b,)
+            Highest score first, ties by index.
+        scores : ndarray of shape (b,), float64
+            Over all m patches, raced or not.
+        """
+        shape = tuple(np.shape(pool))
+        check_n_instances(b, shape[0])
+        if racing and self.engine.races(shape) and self.engine.n_patches(shape) is not None:
+            outcome = self.race(pool, b, **consistency)
+            return outcome.indices, outcome.scores
+        scores = self.reduce(pool, lambda P: patch_consistency(P, **consistency))
+        indices = top(scores, b)
+        return indices, scores[indices]
+
+    def race(self, pool: Any, b: int, **consistency: Any) -> Race:
+        """Race for the b highest scores; see `top`."""
+        self.engine.begin(pool)
+        n = np.shape(pool)[0]
+
+        def evaluate(rows: NDArray[np.intp], views: list[int]) -> Floats:
+            wanted = None if len(rows) == n else rows
+            return self.scan(pool, lambda found: {"P": found.proba}, views=views, rows=wanted)["P"]
+
+        return race(evaluate, n, self._count(pool), b, **consistency)
+
+    def scan(
+        self,
+        pool: Any,
+        function: Callable[[Evaluation], dict[str, Array]],
+        *,
+        views: Sequence[int] | None = None,
+        embed: Sequence[int] = (),
+        rows: NDArray[np.intp] | None = None,
+        shards: Shards | None = None,
+    ) -> dict[str, Array]:
+        """Compute part by part: arrays with a row for each candidate that is wanted.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        function : callable
+            Evaluation of k candidates → arrays with k rows.
+        views, embed : sequence of int
+            As of `Engine.evaluate`.
+        rows : ndarray of int, optional
+            Positions of the candidates that are wanted, rising; by default all.
+        shards : Shards, optional
+            Keeps what is finished.
+        """
+        pool = pool if hasattr(pool, "shape") else np.asarray(pool)
+        shape = tuple(pool.shape)
+
+        def work(part: Part, candidates: Array) -> dict[str, Array]:
+            if len(shape) > 2:
+                candidates = check_images(candidates, ndim=len(shape))
+            found = self.engine.evaluate(candidates, views, embed)
+            for name, values in zip(Evaluation._fields, found, strict=True):
+                _refuse_non_finite(part, name, values)
+            return function(found)
+
+        n = shape[0] if rows is None else len(rows)
+        size = self._part_size(pool, n, views, embed)
+        results = Gathered(n, shards)
+        multiple = None if shards is None else shards.size
+        parts = as_parts(shape[0], size, rows, multiple=multiple)
+        missing = [part for part in parts if results.begin(part)]
+        text = f"{'scoring' if views is None or len(views) else 'embedding'} on {self.engine.where}"
+        total = sum(part.n for part in missing)
+        with ProgressBar(text, total, enabled=bool(self.verbose)) as bar:
+            n_workers = self.engine.n_workers
+            scan(pool, missing, work, n_workers=n_workers, done=results.add, bar=bar)
+        return results.arrays
+
+    def _count(self, pool: Any) -> int:
+        m = self.engine.n_patches(tuple(np.shape(pool)))
+        if m is None:
+            raise DataError("the number of patches is not known before they are cut.")
+        return m
+
+    def _part_size(
+        self, pool: Any, n: int, views: Sequence[int] | None, embed: Sequence[int]
+    ) -> int:
+        """Candidates of one part: few enough for the memory, and some for every worker."""
+        shape = tuple(pool.shape)
+        n_views = len(views) if views is not None else self.engine.n_patches(shape)
+        # Patches of a number that nobody knows are taken for as many as there are by default.
+        n_views = max(n_views or 16 if views is None else n_views or 0, len(embed), 1)
+        size = self.engine.part_size(shape, n_views, n)
+        item = np.dtype(getattr(pool, "dtype", np.float32)).itemsize
+        return max(1, min(size, _PART_BYTES // max(1, int(item * math.prod(shape[1:])))))
+
+
+def _refuse_non_finite(part: Part, name: str, values: Floats) -> None:
+    if np.isfinite(values).all():
+        return
+    of_candidate = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    bad = [part.position(int(k)) for k in np.flatnonzero(~of_candidate)[:5]]
+    what = "probabilities" if name == "proba" else "embeddings"
+    raise DataError(
+        f"the model gives {what} that are not finite (NaN or infinity) for candidate"
+        f"{'s' if len(bad) > 1 else ''} {', '.join(map(str, bad))} of the pool, and perhaps for "
+        "others. Look at those images (all of one colour?), leave them out, or mend the model."
+    )
