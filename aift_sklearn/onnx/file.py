@@ -324,7 +324,8 @@ def check_agreement(
     expected = source.reference.evaluate(candidates, None).proba
     try:
         session = open_session(model.SerializeToString(), providers="CPUExecutionProvider")
-        (found,) = session.run(["patch_proba"], {"candidates": candidates})
+        name = session.get_inputs()[0].name
+        (found,) = session.run(["patch_proba"], {name: candidates})
     except Exception as error:  # ONNX Runtime raises a type of its own for every reason
         raise ExportError(f"ONNX Runtime cannot run the exported model: {error}") from error
     largest = float(np.abs(found - expected).max(initial=0))

@@ -162,9 +162,9 @@ def head_graph(
         The graph.
     """
     g = Nodes("arrange")
-    _reorder_classes(g, "softmax_graph", n_outputs, n_patches, columns, n_classes)
+    _reorder_classes(g, "probabilities", n_outputs, n_patches, columns, n_classes)
     return g.to_model(
-        [("softmax_graph", TensorProto.FLOAT, ["k", n_outputs])],
+        [("probabilities", TensorProto.FLOAT, ["k", n_outputs])],
         [("patch_proba", TensorProto.FLOAT, ["n", "m", n_classes])],
     )
 

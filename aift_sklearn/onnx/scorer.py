@@ -413,6 +413,8 @@ class OnnxScorer:
                 f"{expected}, channels first."
             )
         check_not_empty(shape)
+        # A file is made for candidates of one shape.
+        source.geometry(shape)
         if shape[-3] != source.n_channels:
             raise DataError(
                 f"the pool has shape {shape}, that is {shape[-3]} channels; the model was fitted "

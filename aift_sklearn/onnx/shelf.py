@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError
-from .graph import NetworkGraph
+
+if TYPE_CHECKING:
+    from .graph import NetworkGraph
 
 __all__ = ["GraphShelf"]
 
@@ -55,7 +57,7 @@ class GraphShelf:
                 if self._is_refreshed(kept, network):
                     break
         else:
-            kept = _Kept(network, NetworkGraph(network, shape), next(self._versions))
+            kept = _Kept(network, _export(network, shape), next(self._versions))
         self._kept = [kept, *self._kept[: _MOST - 1]]
         return kept.graph, kept.version
 
@@ -73,6 +75,13 @@ class GraphShelf:
     def drop(self, graph: NetworkGraph) -> None:
         """Forget a graph, so that its network is exported anew."""
         self._kept = [kept for kept in self._kept if kept.graph is not graph]
+
+
+def _export(network: Any, shape: tuple[int, int, int]) -> NetworkGraph:
+    # Only an export needs torch: files are served without it.
+    from .graph import NetworkGraph
+
+    return NetworkGraph(network, shape)
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..progress import ProgressBar
 
-__all__ = ["Part", "Results", "Work", "as_parts", "scan"]
+__all__ = ["Part", "as_parts", "scan"]
 
 Array = NDArray[Any]
 Results = Mapping[str, Array]

@@ -177,9 +177,9 @@ def test_candidates_too_large_to_keep_weights_for_are_cut_in_the_graph(fitted, m
 def exports(monkeypatch):
     """Networks that were exported."""
     seen = []
-    real = shelf.NetworkGraph
+    real = shelf._export
     monkeypatch.setattr(
-        shelf, "NetworkGraph", lambda network, shape: seen.append(network) or real(network, shape)
+        shelf, "_export", lambda network, shape: seen.append(network) or real(network, shape)
     )
     return seen
 
