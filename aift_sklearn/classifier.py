@@ -34,7 +34,7 @@ from .errors import ParameterError, TrainingInterrupted
 from .memory import Memory
 from .patches import AffinePatches, JitterPatches
 from .persistence import SaveMixin
-from .prediction import Predictor, as_features
+from .prediction import Seam, as_features
 from .scanning.engine import EstimatorEngine
 from .scanning.model import PatchModel
 from .scanning.pool_pass import PoolPass
@@ -143,10 +143,8 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
     """
 
     _classes_seen: Array
-    # Made when a pool is predicted, dropped when the classifier learns; never stored.
-    _predictor: Predictor | None = None
-    _shelf: Any = None
-    _learnt: Any = None
+    # Another one whenever the classifier has learnt; never stored.
+    _seam: Seam | None = None
 
     def __init__(
         self,
@@ -282,7 +280,7 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
     def _learn(self, train: Callable[[], Any], memory: Memory, classes_seen: Array) -> None:
         """Train, then remember; what an interrupt left usable is remembered too."""
         # Engines serve what was learnt until now.
-        self._learnt = object()
+        self._seam = Seam(self._seam)
         try:
             self.estimator_ = train()
         except TrainingInterrupted:
@@ -513,8 +511,8 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
         X, model = self._pretrained_or_fitted(X)
         if not model.can_embed:
             return np.asarray(X, dtype=np.float32)
-        predictor = self._predictor_of(as_features(model, X))
-        return self._run(predictor, X, lambda whole: whole.embed(X), n_views=1)
+        model = as_features(model, X)
+        return self._run(model, X, lambda whole: whole.embed(X), n_views=1)
 
     @available_if(_can_predict_pretrained)
     def pretrained_patch_proba(self, X: Any) -> NDArray[np.float32]:
@@ -548,31 +546,19 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
         """Check the pool, and do something with it through the engine that suits it."""
         check_is_fitted(self)
         X = self._check_pool(X)
-        predictor = self._predictor_of(PatchModel.from_classifier(self))
-        return self._run(predictor, X, lambda whole: action(whole, X))
-
-    def _predictor_of(self, model: PatchModel) -> Predictor:
-        """Predictor of a model: the one at hand while that has not learnt."""
-        known = self._predictor
-        if known is None or known.token is not self._learnt or not model.is_same(known.model):
-            known = Predictor(model, shelf=self._shelf, token=self._learnt)
-            if model.estimator is self.__dict__.get("estimator_"):
-                self._predictor = known
-        return known
+        model = PatchModel.from_classifier(self)
+        return self._run(model, X, lambda whole: action(whole, X))
 
     def _run(
-        self,
-        predictor: Predictor,
-        X: Any,
-        action: Callable[[PoolPass], T],
-        n_views: int | None = None,
+        self, model: PatchModel, X: Any, action: Callable[[PoolPass], T], n_views: int | None = None
     ) -> T:
-        try:
-            return predictor.run(
-                X, action, backend=self.backend, verbose=self.verbose, n_views=n_views
-            )
-        finally:
-            self._shelf = predictor.shelf
+        fitted = model.estimator is self.__dict__.get("estimator_")
+        if fitted and self._seam is None:
+            # Of a copy, or of a model that was loaded.
+            self._seam = Seam()
+        seam = self._seam if fitted and self._seam is not None else Seam(self._seam)
+        how = {"backend": self.backend, "verbose": self.verbose, "n_views": n_views}
+        return seam.run(model, X, action, **how)
 
     def _pretrained_or_fitted(self, X: Any) -> tuple[Any, PatchModel]:
         """Pool and model; of an unfitted classifier, the one it would start from."""
@@ -594,5 +580,4 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
     def __getstate__(self) -> dict[str, Any]:
         # Engines cannot be pickled, and are made again when they are needed.
         state: dict[str, Any] = super().__getstate__()
-        transient = ("_predictor", "_shelf", "_learnt")
-        return {name: value for name, value in state.items() if name not in transient}
+        return {name: value for name, value in state.items() if name != "_seam"}

@@ -324,8 +324,11 @@ def check_agreement(
     expected = source.reference.evaluate(candidates, None).proba
     try:
         session = open_session(model.SerializeToString(), providers="CPUExecutionProvider")
-        name = session.get_inputs()[0].name
-        (found,) = session.run(["patch_proba"], {name: candidates})
+        inputs = {"candidates": candidates}
+        if len(shape) == 4:
+            # Patches that were cut already go straight to the network.
+            inputs = {"patches": as_floats(candidates).reshape(-1, *shape[1:])}
+        (found,) = session.run(["patch_proba"], inputs)
     except Exception as error:  # ONNX Runtime raises a type of its own for every reason
         raise ExportError(f"ONNX Runtime cannot run the exported model: {error}") from error
     largest = float(np.abs(found - expected).max(initial=0))

@@ -1,5 +1,5 @@
 """The seam between a classifier and its pools: which engine evaluates patches, and what if not."""
 
-from .predictor import BACKENDS, Predictor, as_features
+from .predictor import BACKENDS, Seam, as_features
 
-__all__ = ["BACKENDS", "Predictor", "as_features"]
+__all__ = ["BACKENDS", "Seam", "as_features"]

@@ -17,7 +17,7 @@ from ..scanning.engine import Engine, EstimatorEngine
 from ..scanning.model import PatchModel
 from ..scanning.pool_pass import PoolPass
 
-__all__ = ["BACKENDS", "Predictor", "as_features"]
+__all__ = ["BACKENDS", "Predictor", "Seam", "as_features"]
 
 T = TypeVar("T")
 
@@ -30,6 +30,35 @@ _EXPORT_PIXELS = 2**25
 _REFRESH_PIXELS = 2**21
 
 
+class Seam:
+    """What a classifier holds between it and its pools, from one call of learning to the next.
+
+    Parameters
+    ----------
+    before : Seam, optional
+        That from before the call. Its graphs are taken over, since an export takes seconds; its
+        engines are not.
+    """
+
+    def __init__(self, before: Seam | None = None) -> None:
+        self.shelf: Any = None if before is None else before.shelf
+        self._known: Predictor | None = None
+
+    def predictor_of(self, model: PatchModel) -> Predictor:
+        """Predictor of a model: the one at hand, or another for another model."""
+        if self._known is None or not model.is_same(self._known.model):
+            self._known = Predictor(model, shelf=self.shelf)
+        return self._known
+
+    def run(self, model: PatchModel, pool: Any, action: Callable[[PoolPass], T], **how: Any) -> T:
+        """Do something with a pool; see `Predictor.run`."""
+        predictor = self.predictor_of(model)
+        try:
+            return predictor.run(pool, action, **how)
+        finally:
+            self.shelf = predictor.shelf
+
+
 class Predictor:
     """Passes over pools for one fitted model; another takes its place once the model has learnt.
 
@@ -39,12 +68,10 @@ class Predictor:
         Fitted.
     shelf : GraphShelf, optional
         Graphs that were exported for models before it; may be handed on to those after it.
-    token : object, optional
-        What the model had learnt when this was made.
     """
 
-    def __init__(self, model: PatchModel, *, shelf: Any = None, token: Any = None) -> None:
-        self.model, self.shelf, self.token = model, shelf, token
+    def __init__(self, model: PatchModel, *, shelf: Any = None) -> None:
+        self.model, self.shelf = model, shelf
         self._onnx: Any = None
         self._failed = False
 

@@ -162,16 +162,16 @@ def flatten(images):
 def test_sessions_are_left_behind_by_copies(tmp_path):
     model = classifier("onnx").fit(X[:30], Y[:30])
     proba = model.predict_proba(X)
-    assert model._predictor is not None
+    assert model._seam is not None
     copies = [
         copy.deepcopy(model),
         pickle.loads(pickle.dumps(model)),
         load(model.save(tmp_path), estimator=classifier()),
     ]
     for one in copies:
-        assert one._predictor is one._shelf is one._learnt is None
+        assert one._seam is None
         assert_array_equal(one.predict_proba(X), proba)
-    assert clone(model)._predictor is None
+    assert clone(model)._seam is None
 
 
 def test_a_failed_round_leaves_the_session_with_the_old_weights():
