@@ -260,7 +260,11 @@ class PoolPass:
         # Patches of a number that nobody knows are taken for as many as there are by default.
         n_views = max(n_views or 16 if views is None else n_views or 0, len(embed), 1)
         size = self.engine.part_size(shape, n_views, n)
-        item = np.dtype(getattr(pool, "dtype", np.float32)).itemsize
+        try:
+            item = np.dtype(getattr(pool, "dtype", np.float32)).itemsize
+        except TypeError:
+            # A type of another library, such as torch's.
+            item = 4
         return max(1, min(size, _PART_BYTES // max(1, int(item * math.prod(shape[1:])))))
 
 

@@ -1,5 +1,6 @@
 """Pools through ONNX Runtime: the numbers of torch, streamed, resumed, and never lost."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -402,6 +403,51 @@ def test_scores_of_something_else_are_never_mixed(small_parts, fitted, scorer_of
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file"):
         scorer_of_it.score(X, tmp_path / "file")
+
+
+@pytest.fixture
+def another(fitted):
+    """A copy of the classifier that may be changed."""
+    return copy.deepcopy(fitted)
+
+
+CHANGES = {
+    "patches": [
+        lambda model: model.patches_.set_params(size=12),
+        lambda model: model.patches_.views_.__setitem__((2, 1), 1.4),
+    ],
+    "model": [
+        lambda model: model.estimator_.module_.backbone.body.__setitem__(2, nn.ReLU()),
+        lambda model: model.estimator_.module_.head.bias.data.add_(1),
+        lambda model: setattr(model.estimator_, "temperature_", 3.0),
+    ],
+}
+
+
+@pytest.mark.parametrize("word", CHANGES)
+def test_scores_in_a_folder_are_of_all_that_they_depend_on(word, another, small_parts, tmp_path):
+    for k, change in enumerate(CHANGES[word]):
+        model = copy.deepcopy(another)
+        OnnxScorer(model).score(X, tmp_path / str(k))
+        change(model)
+        with pytest.raises(DataError, match=f"scores of something else: .*{word}.* differs"):
+            OnnxScorer(model).score(X, tmp_path / str(k))
+    OnnxScorer(another).score(X, tmp_path / "single")
+    with pytest.raises(DataError, match="precision differs"):
+        OnnxScorer(another, precision="float16").score(X, tmp_path / "single")
+
+
+@pytest.mark.parametrize(
+    "consistency",
+    [{"alpha": 0.25}, {"alpha": np.float64(0.25), "eps": 2.0**-52}, {"entropy_weight": 1}],
+)
+def test_equal_settings_may_be_written_differently(
+    consistency, fitted, scorer_of_it, small_parts, tmp_path
+):
+    scorer_of_it.score(X, tmp_path)
+    pool = OnlySlices(X)
+    OnnxScorer(fitted, **consistency).score(pool, tmp_path)
+    assert len(pool.reads) == 4, "nothing was scored again"
 
 
 def test_a_folder_keeps_the_size_of_its_shards(small_parts, scorer_of_it, tmp_path, monkeypatch):
