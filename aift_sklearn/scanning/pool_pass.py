@@ -89,13 +89,15 @@ class PoolPass:
         found = self.scan(pool, lambda found: {"E": found.embeddings[:, 0]}, views=(), embed=(0,))
         return found["E"]
 
-    def embed_patches(self, pool: Any) -> Floats:
+    def embed_patches(self, pool: Any, out: Floats | None = None) -> Floats:
         """Embed every patch.
 
         Parameters
         ----------
         pool : sliceable of shape (n, ...)
             Candidates.
+        out : ndarray of shape (n, m, E), float32, optional
+            Where they are put, such as a memory map.
 
         Returns
         -------
@@ -104,8 +106,10 @@ class PoolPass:
         """
         self.engine.begin(pool)
         views = range(self._count(pool))
-        found = self.scan(pool, lambda found: {"E": found.embeddings}, views=(), embed=views)
-        return found["E"]
+        known = None if out is None else {"E": out}
+        return self.scan(
+            pool, lambda found: {"E": found.embeddings}, views=(), embed=views, out=known
+        )["E"]
 
     def proba_and_embeddings(self, pool: Any) -> tuple[Floats, Floats]:
         """Predict every patch, and embed patch 0 of each candidate, in one pass.
@@ -205,6 +209,7 @@ class PoolPass:
         embed: Sequence[int] = (),
         rows: NDArray[np.intp] | None = None,
         shards: Shards | None = None,
+        out: dict[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Compute part by part: arrays with a row for each candidate that is wanted.
 
@@ -220,6 +225,8 @@ class PoolPass:
             Positions of the candidates that are wanted, rising; by default all.
         shards : Shards, optional
             Keeps what is finished.
+        out : dict of str to ndarray, optional
+            Arrays that results are put into.
         """
         pool = pool if hasattr(pool, "shape") else np.asarray(pool)
         shape = tuple(pool.shape)
@@ -234,7 +241,7 @@ class PoolPass:
 
         n = shape[0] if rows is None else len(rows)
         size = self._part_size(pool, n, views, embed)
-        results = Gathered(n, shards)
+        results = Gathered(n, shards, out)
         multiple = None if shards is None else shards.size
         parts = as_parts(shape[0], size, rows, multiple=multiple)
         missing = [part for part in parts if results.begin(part)]

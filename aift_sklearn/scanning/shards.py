@@ -126,6 +126,8 @@ class Gathered:
         Candidates.
     shards : Shards, optional
         Where results are kept; what is finished there is taken over.
+    out : dict of str to ndarray, optional
+        Arrays with n rows that results are put into; by default they are made.
 
     Attributes
     ----------
@@ -133,9 +135,11 @@ class Gathered:
         What was gathered.
     """
 
-    def __init__(self, n: int, shards: Shards | None = None) -> None:
+    def __init__(
+        self, n: int, shards: Shards | None = None, out: dict[str, Array] | None = None
+    ) -> None:
         self.n, self.shards = n, shards
-        self.arrays: dict[str, Array] = {}
+        self.arrays: dict[str, Array] = dict(out or {})
         self._finished: dict[int, Results] = {}
         self._open: dict[int, int] = {}
         if shards is not None:

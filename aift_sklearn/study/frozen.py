@@ -7,6 +7,7 @@ pipeline works on. Letters: n candidates, m patches of each, E embedding size.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import replace
 from typing import Any, Self
@@ -18,15 +19,15 @@ from sklearn.pipeline import Pipeline
 
 from ..networks.features import CNNFeatures
 from ..patches import AffinePatches
-from ..progress import ProgressBar
+from ..prediction import Seam
+from ..scanning.model import PatchModel
+from ..scanning.pool_pass import PoolPass
 from .datasets import Dataset
 
 __all__ = ["PositionPatches", "TableFeatures", "can_freeze", "freeze"]
 
 Array = NDArray[Any]
 
-# Candidates embedded at once.
-_PART = 64
 # Bytes of embeddings above which they are kept in a temporary file.
 _IN_MEMORY = 2**32
 
@@ -119,6 +120,10 @@ def _allocate(n: int, size: int) -> NDArray[np.float32]:
         return np.memmap(file, dtype=np.float32, shape=(n, size))
 
 
+def _embed_into(X: Array, rows: NDArray[np.float32], whole: PoolPass) -> None:
+    whole.embed_patches(X, out=rows)
+
+
 def can_freeze(estimator: Any) -> bool:
     """Whether the patch embeddings of an AIFTClassifier never change from round to round.
 
@@ -167,14 +172,13 @@ def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Datas
     n_pool, n = len(dataset.X), len(dataset.X) + len(dataset.X_test)
     size = features.transform(patches.transform(dataset.X[:1])[0]).shape[1]
     embeddings = _allocate(n * m, size)
-    with ProgressBar("embedding patches", n, enabled=bool(verbose)) as bar:
-        for offset, X in ((0, dataset.X), (n_pool, dataset.X_test)):
-            for start in range(0, len(X), _PART):
-                views = patches.transform(X[start : start + _PART])
-                at = (offset + start) * m
-                flat = views.reshape(-1, *views.shape[2:])
-                embeddings[at : at + len(flat)] = features.transform(flat)
-                bar.advance(len(views))
+    of_candidate = embeddings.reshape(n, m, size)
+    n_dims, channels = dataset.X.ndim, int(dataset.X.shape[-3])
+    model, seam = PatchModel(features, patches, np.empty(0), n_dims, channels), Seam()
+    how = {"backend": getattr(estimator, "backend", "auto"), "verbose": verbose}
+    for offset, X in ((0, dataset.X), (n_pool, dataset.X_test)):
+        rows = of_candidate[offset : offset + len(X)]
+        seam.run(model, X, functools.partial(_embed_into, X, rows), **how)
     (name, _), *rest = estimator.estimator.steps
     table = TableFeatures(_Table(embeddings))
     frozen = clone(estimator).set_params(
