@@ -28,8 +28,13 @@ _OPTIONS = {
 }
 _VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|[\w-]+(?:\.\d+)?|\.\.\."
 _ASSIGNED = re.compile(rf"\b({'|'.join(_OPTIONS)})=({_VALUE})")
+# A call in which nothing else is passed: "load(folder, trusted=['a.B'])".
+_CALL = re.compile(rf"\bload\(folder, ({'|'.join(_OPTIONS)})=(\[[^\]]*\])\)")
 # A name without an underscore is a word of the language too.
-_NAMED = re.compile(rf"(?<![\w./-])({'|'.join(name for name in _OPTIONS if '_' in name)})\b")
+_NAMED = re.compile(
+    rf"(?<![\w./-])(?:(?<=option )({'|'.join(_OPTIONS)})"
+    rf"|({'|'.join(name for name in _OPTIONS if '_' in name)}))\b"
+)
 
 
 def speak_options(message: str) -> str:
@@ -52,7 +57,9 @@ def speak_options(message: str) -> str:
     >>> speak_options("n_rounds x n_instances = 96; groups=True; trusted=['a.B', 'a.C']")
     '--rounds x --batch = 96; --groups; --trusted a.B --trusted a.C'
     """
-    return _NAMED.sub(lambda found: _OPTIONS[found[1]], _ASSIGNED.sub(_as_option, message))
+    for assigned in (_CALL, _ASSIGNED):
+        message = assigned.sub(_as_option, message)
+    return _NAMED.sub(lambda found: _OPTIONS[found[0]], message)
 
 
 def _as_option(found: re.Match[str]) -> str:

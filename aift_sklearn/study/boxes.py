@@ -15,8 +15,16 @@ from .._checks import check_int, check_number
 from ..errors import AIFTError, DataError
 from ..progress import track
 from .datasets import Dataset, split_dataset
-from .image_headers import ImageHeader, printable, read_header, refuse_deep, why_unreadable
-from .images import decode, list_some
+from .image_headers import (
+    ImageHeader,
+    describe_left_out,
+    list_some,
+    printable,
+    read_header,
+    refuse_deep,
+    why_unreadable,
+)
+from .images import decode
 from .labels import label_of_name, note_similar_names
 from .listings import find_listed_file, read_listing
 
@@ -85,20 +93,22 @@ def load_boxes(
         raise DataError(f"{path / 'boxes.csv'} holds no usable box among {len(table)}.")
     kept = table[good].reset_index(drop=True)
     cuts = _BoxCuts(files, headers, of_image[good], corners[good], size, context, field, verbose)
+    shown = [printable(name) for name in names]
     how = f"a field of {field:g} pixels" if field else f"{context:g} times the box's side"
     return split_dataset(
         path.name or path.resolve().name,
         cuts,
         np.array([label_of_name(label) for label in kept["label"]]),
         groups=kept["group" if "group" in table else "image"].to_numpy().astype(str),
-        candidate_names=[
-            f"{image} (line {line})"
-            for image, line in zip(kept["image"], kept["line"], strict=True)
-        ],
+        candidate_names=_named(kept),
         description=f"{len(kept)} boxes in {len(names)} images, cut with {how} and scaled to "
         f"{size} x {size}. Split by {'group' if 'group' in table else 'image'}.",
         source=str(path),
-        notes=[*_left_out(table, good), *cuts.notes, *note_similar_names(kept["label"])],
+        notes=[
+            *_left_out(table, good),
+            *describe_left_out(shown, headers),
+            *note_similar_names(kept["label"]),
+        ],
         **split,
     )
 
@@ -134,16 +144,6 @@ class _BoxCuts:
                 grey=grey,
             )
         return cut
-
-    @property
-    def notes(self) -> list[str]:
-        """What is left out of the images."""
-        pages = [k for k, header in enumerate(self.headers) if header.n_pages > 1]
-        if not pages:
-            return []
-        has = "image has" if len(pages) == 1 else "images have"
-        listed = list_some([printable(file.name) for file in self.files], pages)
-        return [f"{len(pages)} {has} several pages or frames, of which the first is read: {listed}"]
 
 
 def crop_boxes(
@@ -238,8 +238,7 @@ def _read_headers(files: list[Path]) -> list[ImageHeader]:
             broken.append(f"{printable(file)} ({why_unreadable(file, error)})")
     if broken:
         raise DataError(
-            f"{len(broken)} of {len(files)} images are missing or damaged: "
-            f"{list_some(broken, range(len(broken)))}."
+            f"{len(broken)} of {len(files)} images are missing or damaged: {list_some(broken)}."
         )
     refuse_deep([printable(file) for file in files], [header.depth for header in headers])
     return headers
@@ -259,10 +258,7 @@ def _left_out(table: pd.DataFrame, good: NDArray[np.bool_]) -> list[str]:
         return []
     names = _named(table[~good])
     plural = "box" if len(names) == 1 else "boxes"
-    return [
-        f"{len(names)} {plural} without area or outside the image left out: "
-        f"{list_some(names, range(len(names)))}"
-    ]
+    return [f"{len(names)} {plural} without area or outside the image left out: {list_some(names)}"]
 
 
 def _named(table: pd.DataFrame) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .image_headers import printable
-from .images import IMAGE_SUFFIXES, list_some
+from .image_headers import list_some, printable
+from .images import IMAGE_SUFFIXES
 
 __all__ = ["FolderContents", "list_folder"]
 
@@ -47,13 +47,12 @@ class FolderContents:
         empty = [within + printable(name) for name in self.folders if name not in self.images]
         if empty:
             has = "class folder holds" if len(empty) == 1 else "class folders hold"
-            notes.append(f"{len(empty)} {has} no images: {list_some(empty, range(len(empty)))}")
+            notes.append(f"{len(empty)} {has} no images: {list_some(empty)}")
         if self.loose:
             lie = "image lies" if len(self.loose) == 1 else "images lie"
             names = [within + printable(file.name) for file in self.loose]
             notes.append(
-                f"{len(names)} {lie} outside class folders and are left out: "
-                f"{list_some(names, range(len(names)))}"
+                f"{len(names)} {lie} outside class folders and are left out: {list_some(names)}"
             )
         if self.others:
             kinds = Counter(file.suffix.lower() or "without extension" for file in self.others)

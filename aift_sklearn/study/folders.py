@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .datasets import Dataset, split_dataset
 from .folder_contents import FolderContents, list_folder
-from .image_headers import printable
-from .images import ImageFiles, list_some
+from .image_headers import list_some, printable
+from .images import ImageFiles
 from .labels import label_of_name, note_similar_names
 from .splits import assign_sides, name_side
 
@@ -139,7 +139,7 @@ def _find_in_sides(top: FolderContents, sides: Sequence[str]) -> _LabelledFiles:
             marks += [str(name_side(name))] * len(members)
     others = [name for name in top.folders if name not in sides]
     if others:
-        notes.append(f"left out beside {', '.join(sides)}: {list_some(others, range(len(others)))}")
+        notes.append(f"left out beside {', '.join(sides)}: {list_some(others)}")
     is_test, said = assign_sides(marks)
     return _LabelledFiles(files, labels, is_test, [*said, *notes, *note_similar_names(labels)])
 

@@ -18,8 +18,20 @@ from ..errors import DataTypeError
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["ImageHeader", "open_image", "printable", "read_header", "refuse_deep", "why_unreadable"]
+__all__ = [
+    "ImageHeader",
+    "count_images",
+    "describe_left_out",
+    "list_some",
+    "open_image",
+    "printable",
+    "read_header",
+    "refuse_deep",
+    "why_unreadable",
+]
 
+# More files than this are counted, not listed.
+_LISTED = 5
 # Others that Pillow opens, such as JPEG 2000, hold more than 8 bits that it drops unseen.
 _FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 # Tags of TIFF.
@@ -120,6 +132,55 @@ def refuse_deep(paths: Sequence[str], depths: Sequence[str]) -> None:
         "skimage.io.imread(file); np.clip((image - low) / (high - low) * 255, 0, 255)"
         ".astype(np.uint8), low and high being the darkest and the brightest value that matter."
     )
+
+
+def describe_left_out(names: Sequence[str], headers: Sequence[ImageHeader]) -> list[str]:
+    """Say of which images something is not read, as their headers tell.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What each image is called.
+    headers : sequence of ImageHeader
+        Their headers.
+
+    Returns
+    -------
+    list of str
+        Notes; none where all is read.
+    """
+    named = list(zip(names, headers, strict=True))
+    pages = [name for name, header in named if header.n_pages > 1]
+    extra = [name for name, header in named if header.n_extra]
+    found = (
+        (pages, "several pages or frames, of which the first is read"),
+        (extra, "further channels, which are left out"),
+    )
+    return [count_images(these, what) for these, what in found if these]
+
+
+def count_images(names: Sequence[str], what: str) -> str:
+    """Say how many images have something, and name a few.
+
+    Examples
+    --------
+    >>> count_images(["a.png", "b.png"], "transparency")
+    '2 images have transparency: a.png, b.png'
+    """
+    return f"{len(names)} {'image has' if len(names) == 1 else 'images have'} {what}: " + list_some(
+        names
+    )
+
+
+def list_some(names: Sequence[str]) -> str:
+    """Name the first few.
+
+    Examples
+    --------
+    >>> list_some([f"{k}.png" for k in range(9)])
+    '0.png, 1.png, 2.png, 3.png, 4.png, ...'
+    """
+    return ", ".join([*names[:_LISTED], *(["..."] if len(names) > _LISTED else [])])
 
 
 def why_unreadable(path: Path, error: Exception) -> str:

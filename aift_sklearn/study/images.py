@@ -15,6 +15,8 @@ from ..errors import DataError
 from ..progress import track
 from .image_headers import (
     ImageHeader,
+    count_images,
+    describe_left_out,
     open_image,
     printable,
     read_header,
@@ -176,16 +178,11 @@ class ImageFiles:
         )
 
     def _note(self, headers: dict[int, ImageHeader], transparent: list[int]) -> None:
-        pages = [row for row, header in headers.items() if header.n_pages > 1]
-        extra = [row for row, header in headers.items() if header.n_extra]
-        for rows, what in (
-            (pages, "several pages or frames, of which the first is read"),
-            (extra, "further channels, which are left out"),
-            (transparent, "transparency, which is dropped"),
-        ):
-            if rows:
-                has = "image has" if len(rows) == 1 else "images have"
-                self.notes.append(f"{len(rows)} {has} {what}: {list_some(self.names, rows)}")
+        names = [self.names[row] for row in headers]
+        self.notes += describe_left_out(names, list(headers.values()))
+        if transparent:
+            names = [self.names[row] for row in transparent]
+            self.notes.append(count_images(names, "transparency, which is dropped"))
 
 
 def decode(path: Path, *, grey: bool, size: int | None = None) -> tuple[Bytes, bool]:
@@ -216,12 +213,6 @@ def refuse_several_sizes(sizes: set[tuple[int, ...]]) -> None:
             f"the images have {len(sizes)} different sizes (width x height): {listed}{more}; "
             "expected one. Pass size=64, say, to scale the middle square of each to 64 x 64."
         )
-
-
-def list_some(names: Sequence[str], rows: Sequence[int]) -> str:
-    """Name a few of the rows."""
-    listed = ", ".join(names[row] for row in rows[:_LISTED])
-    return f"{listed}, ..." if len(rows) > _LISTED else listed
 
 
 def _is_transparent(image: PIL.Image.Image) -> bool:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .datasets import Dataset, split_dataset
-from .images import ImageFiles, list_some
+from .image_headers import list_some
+from .images import ImageFiles
 from .labels import label_of_name, note_similar_names
 from .listings import find_listed_file, read_listing
 from .splits import assign_sides, name_side
@@ -78,7 +79,7 @@ def _without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         return table, []
     lines = [f"line {line}" for line in table["line"][repeated]]
     count = "row that is" if len(lines) == 1 else "rows that are"
-    note = f"{len(lines)} {count} listed before left out: {list_some(lines, range(len(lines)))}"
+    note = f"{len(lines)} {count} listed before left out: {list_some(lines)}"
     return table[~repeated].reset_index(drop=True), [note]
 
 

@@ -54,14 +54,14 @@ def open_dataset(source: str | Path, *, size: int | None = None, **options: Any)
         return _call(load_tissue, text, **sized, **options)
     kind, _, rest = text.partition(":")
     if kind == "boxes" and rest:
-        return _call(load_boxes, text, Path(rest), **sized, **options)
+        return _call(load_boxes, text, Path(rest).expanduser(), **sized, **options)
     if kind == "medmnist" and rest:
         options.pop("verbose", None)
         return _call(load_medmnist, text, rest, **sized, **options)
-    path = Path(text)
+    path = Path(text).expanduser()
     if path.is_dir():
         return _call(load_folder, text, path, **sized, **options)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".tsv"):
         return _call(load_csv, text, path, **sized, **options)
     if path.suffix.lower() == ".npz":
         options.pop("verbose", None)

@@ -26,6 +26,9 @@ from aift_sklearn.study.demo import run_study
         ("size=None; expected", "--size None; expected"),
         ("shape=(3, 64, 64)", "--size 3x64x64"),
         ("model='not one'", "--model 'not one'"),
+        ("the option size does not apply", "the option --size does not apply"),
+        ("from: load(folder, trusted=['a.B', 'c.D']).", "from: --trusted a.B --trusted c.D."),
+        ("pass shape=(C, H, W).", "pass --size CxHxW."),
         # Words of the language, names of files and other parameters stay.
         ("2 groups of one size; strategy 'x'", "2 groups of one size; strategy 'x'"),
         ("study/max_pool.csv and my_n_rounds", "study/max_pool.csv and my_n_rounds"),

@@ -312,6 +312,52 @@ def test_broken_boxes_say_what_is_wrong(smears, spoil, message):
         load_boxes(smears, size=16)
 
 
+def test_what_boxes_leave_out_of_images_is_noted(smears):
+    pages = [picture(k, size=(40, 30)) for k in range(2)]
+    pages[0].save(smears / "images" / "s3.tif", save_all=True, append_images=pages[1:])
+    text = (smears / "boxes.csv").read_text()
+    (smears / "boxes.csv").write_text(text.replace("s3.jpg", "s3.tif") + "s0.jpg,2,3,12,13,white\n")
+    notes = load_boxes(smears, size=16).notes
+    assert "1 image has several pages or frames, of which the first is read: s3.tif" in notes
+    assert any("two labels" in note and "s0.jpg (line 20)" in note for note in notes)
+
+
+def test_boxes_lie_in_the_image_as_it_is_shown(smears):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for k in range(6):
+        # Shown, it is 40 wide and 30 high.
+        picture(k, size=(30, 40)).save(smears / "images" / f"s{k}.jpg", exif=exif, quality=100)
+    data = load_boxes(smears, size=16)
+    assert data.notes == ()
+    row = next(i for i, (g, y) in enumerate(zip(data.groups, data.y, strict=True)) if y == "white")
+    with Image.open(smears / "images" / str(data.groups[row])) as file:
+        upright = np.rot90(np.asarray(file), k=-1)
+    upright_file = smears / "upright.png"
+    Image.fromarray(upright).save(upright_file)
+    np.testing.assert_array_equal(
+        data.X[row], crop_boxes(upright_file, [(15, 5, 30, 20)], size=16)[0]
+    )
+
+
+def test_deep_images_of_boxes_are_refused(smears):
+    Image.fromarray(np.full((30, 40), 4000, np.uint16)).save(smears / "images" / "deep.png")
+    with (smears / "boxes.csv").open("a") as file:
+        file.write("deep.png,1,1,9,9,red\n")
+    with pytest.raises(DataTypeError, match=r"deep\.png has more than 8 bits.*window"):
+        load_boxes(smears, size=16)
+    with pytest.raises(DataTypeError, match="more than 8 bits"):
+        crop_boxes(smears / "images" / "deep.png", [(1, 1, 9, 9)], size=16)
+
+
+def test_of_boxes_only_drawn_images_are_decoded(smears):
+    whole = load_boxes(smears, size=16, max_pool=2, max_test=2)
+    for k in {f"s{k}.jpg" for k in range(6)} - {*whole.groups, *whole.groups_test}:
+        path = smears / "images" / k
+        path.write_bytes(path.read_bytes()[:-200])
+    np.testing.assert_array_equal(load_boxes(smears, size=16, max_pool=2, max_test=2).X, whole.X)
+
+
 def test_a_truncated_image_of_boxes_is_named(smears):
     path = smears / "images" / "s2.jpg"
     path.write_bytes(path.read_bytes()[:-200])
