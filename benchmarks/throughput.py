@@ -16,8 +16,19 @@ from onnx import TensorProto, helper
 from skorch import NeuralNetClassifier
 from torch.utils.flop_counter import FlopCounterMode
 
-from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, patch_consistency
+from aift_sklearn import (
+    AffinePatches,
+    AIFTClassifier,
+    CNNClassifier,
+    CNNFeatures,
+    patch_consistency,
+)
 from aift_sklearn.onnx import NetworkGraph, OnnxScorer, count_threads, open_session
+from aift_sklearn.onnx.engine import OnnxEngine
+from aift_sklearn.onnx.shelf import GraphShelf
+from aift_sklearn.onnx.source import EstimatorSource
+from aift_sklearn.prediction import Seam
+from aift_sklearn.scanning.model import PatchModel
 
 CLASSES = ["a", "b", "c", "d"]
 BATCHES = (2, 4, 8, 16, 32, 64, 128)
@@ -187,7 +198,7 @@ def sweep(size, n_patches, n_peers):
             runs[name] = found[batches[name]][1]
             print(size, name, {b: round(r) for b, (r, _) in found.items()}, flush=True)
     scorer = OnnxScorer(model).prepare(pool.shape)
-    runs[OURS], batches[OURS] = lambda: scorer.score(pool), scorer._pass.batch_size
+    runs[OURS], batches[OURS] = lambda: scorer.score(pool), scorer.batch_size
     # All in turn, so that a machine that is busy for a while is so for all.
     best = dict.fromkeys(runs, 0.0)
     for _, (name, run) in itertools.product(range(5), runs.items()):
@@ -263,17 +274,57 @@ def scaling():
 
 
 def refresh():
-    """Seconds of an export, of a refresh, and of opening a session (Lite0, 64 px)."""
+    """Seconds of an export, of what follows each round, and of its parts (Lite0, 64 px)."""
     model = fine_tuned(64)
     network = model.estimator_.module_
     start = time.perf_counter()
     graph = NetworkGraph(network, (3, 64, 64))
     export = time.perf_counter() - start
+    pool = candidates(2, 64)
+    engine = OnnxEngine(EstimatorSource(PatchModel.from_classifier(model), GraphShelf()))
+    engine.begin(pool)
+    weight = network.head.weight.data
+
+    def after_a_round():
+        weight.mul_(1.001)
+        engine.begin(pool)
+
     return {
         "export": export,
         "refresh": sorted(seconds(lambda: graph.refresh(network)) for _ in range(7))[3],
         "session": sorted(seconds(lambda: open_session(graph.to_bytes())) for _ in range(5))[2],
+        "round": sorted(seconds(after_a_round) for _ in range(7))[3],
+        "check": sorted(seconds(lambda: engine.begin(pool)) for _ in range(7))[3],
     }
+
+
+def embedding(n=10_000, size=64):
+    """Images embedded a second: the engine, and torch at its best batch, in turn."""
+    features = CNNFeatures().fit(candidates(1, size))
+    network, pool = features.module_, candidates(n, size)
+    images = candidates(512, size).astype(np.float32) / 255
+    found = {}
+    for batch in BATCHES:
+        for name, form in (
+            ("channels-last", torch.channels_last),
+            ("contiguous", torch.contiguous_format),
+        ):
+            tensors = torch.from_numpy(images).contiguous(memory_format=form)
+            twin = copy.deepcopy(network).to(memory_format=form)
+            run = in_batches(torch.inference_mode()(twin), tensors, batch)
+            found[name, batch] = rate(run, len(images)), run
+    best = max(found, key=lambda key: found[key][0])
+    model = PatchModel(features, AffinePatches(1).fit(pool[:1]), np.empty(0), 4, 3)
+    seam = Seam()
+    seam.run(model, pool[:64], lambda whole: whole.embed(pool[:64]), backend="onnx")
+    rates = {"engine": 0.0, "torch": 0.0}
+    for _ in range(2):
+        took = seconds(lambda: seam.run(model, pool, lambda w: w.embed(pool), backend="onnx"))
+        rates["engine"] = max(rates["engine"], n / took)
+        rates["torch"] = max(
+            rates["torch"], len(images) / min(seconds(found[best][1]) for _ in range(5))
+        )
+    return {"n": n, "size": size, "torch's best": f"{best[0]}, batch {best[1]}", **rates}
 
 
 def memory(n_scored=200_000):

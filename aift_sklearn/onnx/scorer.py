@@ -148,6 +148,12 @@ class OnnxScorer:
         latest = self._engine.latest
         return "not known before the first pass" if latest is None else latest.provider
 
+    @property
+    def batch_size(self) -> int | str:
+        """Patches of one batch, as asked for or, once a pool was scored, as it was found best."""
+        latest = self._engine.latest
+        return self._options.get("batch_size", "auto") if latest is None else latest.batch_size
+
     def __repr__(self) -> str:
         K, options = len(self._source.classes), {**self._options, **self.consistency}
         shown = "".join(f", {name}={value!r}" for name, value in options.items() if value != "auto")
