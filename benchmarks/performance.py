@@ -194,7 +194,7 @@ def of_embedding(results):
     return (
         f"{results['n']:,} images of {results['size']} px, EfficientNet-Lite0: "
         f"{results['engine']:,.0f} a second through the engine, from bytes; "
-        f"{results['torch']:,.0f} in torch at its best ({results["torch's best"]}), of float "
+        f"{results['torch']:,.0f} in torch at its best ({results['torch_at']}), of float "
         f"images that were at hand: {ratio:.1f} x."
     )
 

@@ -324,7 +324,7 @@ def embedding(n=10_000, size=64):
         rates["torch"] = max(
             rates["torch"], len(images) / min(seconds(found[best][1]) for _ in range(5))
         )
-    return {"n": n, "size": size, "torch's best": f"{best[0]}, batch {best[1]}", **rates}
+    return {"n": n, "size": size, "torch_at": f"{best[0]}, batch {best[1]}", **rates}
 
 
 def memory(n_scored=200_000):
