@@ -3,8 +3,8 @@
 Usage: python benchmarks/performance.py [--bccd FOLDER] [--pneumonia FILE.npz] [--only PART ...]
 
 FOLDER holds boxes.csv and images/ of the BCCD data set, FILE is PneumoniaMNIST's archive. Parts:
-throughput, stages, scaling, embedding, refresh, memory, racing, gpu. Each part's figures are kept, with its
-date and machine, in benchmarks/performance.json; what is not run again stays. Writes
+throughput, stages, scaling, embedding, refresh, memory, racing, gpu. Each part's figures are kept,
+with its date and machine, in benchmarks/performance.json; what is not run again stays. Writes
 docs/performance.md and the README's sentence about it.
 """
 
