@@ -114,8 +114,10 @@ def pick_rows(X: Any, indices: NDArray[np.intp]) -> Any:
     """Take rows of an array, list, frame, or lazy pool, in the order of the indices."""
     if isinstance(X, list):
         return np.asarray(X)[indices]
-    if isinstance(X, np.ndarray) or hasattr(X, "tocsr"):
+    if isinstance(X, np.ndarray):
         return X[indices]
+    if hasattr(X, "tocsr"):
+        return X.tocsr()[indices]
     if hasattr(X, "iloc"):
         return X.iloc[indices]
     # Files are read in rising order only.

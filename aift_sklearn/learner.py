@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from modAL.models import ActiveLearner
-from modAL.utils.data import data_vstack
-from sklearn.base import clone
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import join, pick_rows
-from .errors import TrainingInterrupted
+from ._checks import check_known_labels
+from .errors import DataError, LabelError, TrainingInterrupted
 from .persistence import SaveMixin
 from .query import aift_sampling
+from .query.pool import random_generator
 
 __all__ = ["AIFTLearner"]
 
@@ -25,7 +29,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
 
     modAL's ActiveLearner calls ``fit`` in every `teach`, which restarts from the pre-trained
     weights. This one calls ``partial_fit``, which continues, and replays what the estimator's
-    ``replay`` says.
+    ``replay`` says; as a member of modAL's Committee too.
 
     Parameters
     ----------
@@ -41,11 +45,17 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         As of modAL: strategies that measure distances do so after a pipeline's transformations.
     force_all_finite : bool, default=True
         As of modAL.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds bootstrap samples. With a whole number every draw is another, and a campaign that is
+        repeated draws the same; give each member of a Committee its own. None draws from NumPy's
+        global generator, as modAL does.
 
     Attributes
     ----------
-    X_training, y_training : ndarray or None
-        All candidates and labels taught so far.
+    X_training : ndarray, DataFrame or sparse matrix, or None
+        All candidates taught so far, as the first of them came; later ones are converted.
+    y_training : ndarray or None
+        Their labels.
 
     Examples
     --------
@@ -65,6 +75,9 @@ class AIFTLearner(SaveMixin, ActiveLearner):
 
     X_training: Any
     y_training: Any
+    # The last labels of these, which no training has used yet.
+    _n_untaught: int = 0
+    _n_bootstraps: int = 0
 
     def __init__(
         self,
@@ -75,28 +88,43 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         bootstrap_init: bool = False,
         on_transformed: bool = False,
         force_all_finite: bool = True,
+        random_state: Any = None,
     ) -> None:
-        # Stored here, since modAL does not keep it and `clone` and `repr` ask for it.
+        super().__init__(estimator, query_strategy, on_transformed=on_transformed)
         self.bootstrap_init = bootstrap_init
-        super().__init__(
-            estimator,
-            query_strategy,
-            X_training,
-            y_training,
-            bootstrap_init,
-            on_transformed,
-        )
         self.force_all_finite = force_all_finite
+        self.random_state = random_state
+        if X_training is not None:
+            self.fit(X_training, y_training, bootstrap=bootstrap_init)
 
     def __sklearn_clone__(self) -> AIFTLearner:
         """Clone the learner without what it was taught."""
+        has_params = hasattr(self.query_strategy, "get_params")
         return type(self)(
             clone(self.estimator),
-            self.query_strategy,
+            clone(self.query_strategy) if has_params else self.query_strategy,
             bootstrap_init=self.bootstrap_init,
             on_transformed=self.on_transformed,
             force_all_finite=self.force_all_finite,
+            random_state=clone(self.random_state, safe=False),
         )
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        return str(BaseEstimator.__repr__(self._summarised(), N_CHAR_MAX))
+
+    def _repr_html_inner(self) -> Any:
+        return super(AIFTLearner, self._summarised())._repr_html_inner()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return super(AIFTLearner, self._summarised())._repr_mimebundle_(**kwargs)
+
+    def _summarised(self) -> AIFTLearner:
+        """Copy the learner with shapes and counts in place of what it was taught."""
+        shown = copy.copy(self)
+        if self.X_training is not None:
+            shown.X_training = _Summary.of_candidates(self.X_training)
+            shown.y_training = _Summary.of_labels(self.y_training)
+        return shown
 
     def query(
         self, X_pool: Any, *query_args: Any, return_metrics: bool = False, **query_kwargs: Any
@@ -145,7 +173,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         y : array-like of shape (b,)
             Their classes.
         bootstrap : bool, default=False
-            Train on a bootstrap sample, drawn by NumPy's global generator as modAL does.
+            Train on a bootstrap sample of them, drawn by the learner's ``random_state``.
         only_new : bool, default=False
             For an estimator without ``partial_fit``: fit it to these alone. One with it is handed
             these alone in any case, and replays what its ``replay`` says.
@@ -158,27 +186,139 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             On Ctrl-C after at least one epoch of training: these labels are kept, and the weights
             of the last finished epoch. After an earlier Ctrl-C, teach them again.
         """
-        y = np.array(y)
-        all_X, all_y = X, y
-        if self.X_training is None:
-            all_X = X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.array(X)
-        else:
-            all_X = _append(self.X_training, X)
-            all_y = np.concatenate([np.asarray(self.y_training), y])
-        continues = hasattr(self.estimator, "partial_fit")
-        train_X, train_y = (X, y) if continues or only_new else (all_X, all_y)
-        if bootstrap:
-            rows = np.random.randint(len(train_y), size=len(train_y))  # noqa: NPY002
-            train_X, train_y = pick_rows(train_X, rows), train_y[rows]
-        continuing = continues and (_is_fitted(self.estimator) or "classes" in fit_kwargs)
-        learn = self.estimator.partial_fit if continuing else self.estimator.fit
+        before = self.X_training, self.y_training, self._n_untaught
         try:
-            learn(train_X, train_y, **fit_kwargs)
+            self._add_training_data(X, y)
+            if only_new:
+                self._fit_on_new(X, y, bootstrap=bootstrap, **fit_kwargs)
+            else:
+                self._fit_to_known(bootstrap=bootstrap, **fit_kwargs)
         except TrainingInterrupted:
             # The estimator remembers these labels, and so does the learner.
-            self.X_training, self.y_training = all_X, all_y
             raise
-        self.X_training, self.y_training = all_X, all_y
+        except BaseException:
+            self.X_training, self.y_training, self._n_untaught = before
+            raise
+
+    def fit(self, X: Any, y: Any, bootstrap: bool = False, **fit_kwargs: Any) -> AIFTLearner:
+        """Forget all that was taught, and start from these labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Candidates.
+        y : array-like of shape (n,)
+            Their classes.
+        bootstrap : bool, default=False
+            Train on a bootstrap sample of them, drawn by the learner's ``random_state``.
+        **fit_kwargs
+            Handed to the estimator's ``fit``.
+
+        Returns
+        -------
+        AIFTLearner
+            Itself.
+        """
+        before = self.X_training, self.y_training, self._n_untaught
+        X, y = _as_taught(X, y)
+        try:
+            self.X_training, self.y_training, self._n_untaught = X, y, 0
+            self._learn(self.estimator.fit, X, y, bootstrap, fit_kwargs)
+        except TrainingInterrupted:
+            raise
+        except BaseException:
+            self.X_training, self.y_training, self._n_untaught = before
+            raise
+        return self
+
+    # --- what modAL's Committee calls of its members ------------------------------------------
+
+    def _add_training_data(self, X: Any, y: Any) -> None:
+        """Keep labelled candidates for the next training."""
+        X, y = _as_taught(X, y, like=self.X_training)
+        self._check_labels(y)
+        if self.X_training is not None:
+            self.X_training = _appended(self.X_training, X)
+            self.y_training = np.concatenate([np.asarray(self.y_training), y])
+        else:
+            self.X_training, self.y_training = X, y
+        self._n_untaught += len(y)
+
+    def _check_labels(self, y: NDArray[Any]) -> None:
+        """Refuse a class that an AIFTClassifier will refuse, before anything has changed.
+
+        All members of a Committee keep the labels before the first of them trains.
+        """
+        classes = getattr(self.estimator, "classes_", getattr(self.estimator, "classes", None))
+        if classes is None or not hasattr(self.estimator, "score_candidates"):
+            return
+        try:
+            check_known_labels(y, np.asarray(list(classes)))
+        except TypeError:
+            # Labels of mixed types; the estimator says so.
+            return
+
+    def _fit_to_known(self, bootstrap: bool = False, **fit_kwargs: Any) -> AIFTLearner:
+        """Train on what was added, or anew on all where nothing was, or nothing is kept."""
+        X, y, learn = self.X_training, np.asarray(self.y_training), self.estimator.fit
+        if self._continues(fit_kwargs) and self._n_untaught:
+            X, y = _rows(X, slice(-self._n_untaught, None)), y[-self._n_untaught :]
+            learn = self.estimator.partial_fit
+        self._learn(learn, X, y, bootstrap, fit_kwargs)
+        return self
+
+    def _fit_on_new(
+        self, X: Any, y: Any, bootstrap: bool = False, **fit_kwargs: Any
+    ) -> AIFTLearner:
+        """Train on these alone; an estimator that continues replays what its ``replay`` says."""
+        if self._continues(fit_kwargs) and self._n_untaught:
+            return self._fit_to_known(bootstrap, **fit_kwargs)
+        X, y = _as_taught(X, y, like=self.X_training)
+        learn = self.estimator.partial_fit if self._continues(fit_kwargs) else self.estimator.fit
+        self._learn(learn, X, y, bootstrap, fit_kwargs)
+        return self
+
+    def _continues(self, fit_kwargs: dict[str, Any]) -> bool:
+        if not hasattr(self.estimator, "partial_fit"):
+            return False
+        return _is_fitted(self.estimator) or "classes" in fit_kwargs
+
+    def _learn(
+        self,
+        learn: Callable[..., Any],
+        X: Any,
+        y: NDArray[Any],
+        bootstrap: bool,
+        fit_kwargs: dict[str, Any],
+    ) -> None:
+        """Train; labels that are refused are kept no longer, so that the next are accepted."""
+        if bootstrap:
+            drawn = self._bootstrap(len(y))
+            X, y = pick_rows(X, drawn), y[drawn]
+            weight = fit_kwargs.get("sample_weight")
+            if weight is not None:
+                fit_kwargs = {**fit_kwargs, "sample_weight": np.asarray(weight)[drawn]}
+        try:
+            learn(X, y, **fit_kwargs)
+        except TrainingInterrupted:
+            self._n_untaught = 0
+            raise
+        except BaseException:
+            n_kept = len(self.y_training) - self._n_untaught
+            self.X_training = _rows(self.X_training, slice(n_kept)) if n_kept else None
+            self.y_training = self.y_training[:n_kept] if n_kept else None
+            self._n_untaught = 0
+            raise
+        self._n_untaught = 0
+
+    def _bootstrap(self, n: int) -> NDArray[np.intp]:
+        if self.random_state is None:
+            return np.random.randint(n, size=n)  # noqa: NPY002
+        seed = self.random_state
+        if isinstance(seed, (int, np.integer)):
+            seed = [int(seed), self._n_bootstraps]
+            self._n_bootstraps += 1
+        return random_generator(seed).integers(n, size=n)
 
 
 def _is_fitted(estimator: Any) -> bool:
@@ -189,12 +329,80 @@ def _is_fitted(estimator: Any) -> bool:
     return True
 
 
-def _append(old: Any, new: Any) -> Any:
-    """Append candidates to those taught before: arrays, frames or sparse matrices."""
-    if hasattr(new, "iloc") or hasattr(new, "tocsr"):
-        if hasattr(new, "tocsr"):
-            return data_vstack([old, new])
+class _Summary:
+    """What a learner was taught, in a few words."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
+
+    @classmethod
+    def of_candidates(cls, X: Any) -> _Summary:
+        if isinstance(X, cls):
+            return X
+        kind = getattr(X, "dtype", type(X).__name__)
+        return cls(f"{X.shape[0]} candidates of shape {tuple(X.shape[1:])}, {kind}")
+
+    @classmethod
+    def of_labels(cls, y: Any) -> _Summary:
+        if isinstance(y, cls):
+            return y
+        labels = np.asarray(y)
+        try:
+            classes, counts = np.unique(labels, return_counts=True)
+        except TypeError:
+            classes, counts = np.array([]), np.array([])
+        if labels.ndim != 1 or not 0 < len(classes) <= 5:
+            return cls(f"labels of shape {labels.shape}")
+        return cls(", ".join(f"{n} {name}" for name, n in zip(classes, counts, strict=True)))
+
+
+def _as_taught(X: Any, y: Any, like: Any = None) -> tuple[Any, NDArray[Any]]:
+    """Copy labelled candidates, in the form in which those taught before are kept."""
+    y = np.array(y)
+    y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+    X = _in_the_form_of(like, X)
+    if not X.shape or X.shape[:1] != y.shape[:1]:
+        raise LabelError(
+            f"X has shape {tuple(X.shape)} and y has shape {y.shape}; expected one label per "
+            "candidate, in the same order."
+        )
+    return X, y
+
+
+def _in_the_form_of(like: Any, X: Any) -> Any:
+    if like is None and (hasattr(X, "iloc") or sp.issparse(X)):
+        return X.tocsr(copy=True) if sp.issparse(X) else X.copy()
+    if sp.issparse(like):
+        return type(like)(X)
+    if hasattr(like, "iloc") and hasattr(X, "iloc"):
+        return X.copy()
+    if sp.issparse(X):
+        X = X.toarray()
+    try:
+        X = np.array(X)
+    except ValueError as error:
+        raise DataError(
+            "the candidates differ in shape and do not form one array; crop or resize them to one "
+            "shape (C, H, W) first."
+        ) from error
+    if hasattr(like, "iloc") and X.shape[1:] == like.shape[1:]:
+        return type(like)(X, columns=like.columns)
+    return X
+
+
+def _appended(old: Any, new: Any) -> Any:
+    """Append candidates to those taught before, which are of the same kind."""
+    if sp.issparse(old):
+        return sp.vstack([old, new], format="csr")
+    if hasattr(old, "iloc"):
         import pandas as pd
 
         return pd.concat([old, new])
-    return join(np.asarray(old), np.array(new))
+    return join(np.asarray(old), new)
+
+
+def _rows(X: Any, part: slice) -> Any:
+    return X.iloc[part] if hasattr(X, "iloc") else X[part]

@@ -1,13 +1,16 @@
 """modAL query strategies: which candidates to ask an expert about.
 
 A strategy takes the learner, the pool and the number of candidates b. Importing this package makes
-modAL's own learners work with current releases of scikit-learn.
+modAL itself work with current releases of NumPy, pandas and scikit-learn.
 """
 
+from .aift import aift_sampling
 from .random import random_sampling
-from .strategies import aift_sampling, make_query_strategy, patch_diversity, patch_entropy
+from .strategy import QueryStrategy, make_query_strategy
+from .utilities import patch_diversity, patch_entropy
 
 __all__ = [
+    "QueryStrategy",
     "aift_sampling",
     "make_query_strategy",
     "patch_diversity",

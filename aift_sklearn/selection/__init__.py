@@ -8,7 +8,7 @@ from ._checks import check_extension, check_n_instances
 from .extension import random_extension
 from .groups import group_codes, spread_over_groups
 from .k_centre import diversified
-from .top import top
+from .top import shortlist_length, top
 from .typical import most_typical
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "group_codes",
     "most_typical",
     "random_extension",
+    "shortlist_length",
     "spread_over_groups",
     "top",
 ]

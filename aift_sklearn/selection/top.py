@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_scores
 
-__all__ = ["ranked", "shortlisted", "top"]
+__all__ = ["ranked", "shortlist_length", "shortlisted", "top"]
 
 Indices = NDArray[np.intp]
 
@@ -53,6 +53,18 @@ def ranked(indices: Indices, scores: NDArray[np.float64]) -> Indices:
     return indices[np.argsort(-scores[indices], kind="stable")]
 
 
+def shortlist_length(n_instances: int, n_candidates: int, omega: float) -> int:
+    """Return how many candidates the top ω·b are, rounded up, and at most all of them.
+
+    Examples
+    --------
+    >>> shortlist_length(3, 100, 1.5), shortlist_length(3, 4, 1.5)
+    (5, 4)
+    """
+    # 3 · 1.1 is a little more than 3.3 in floating point.
+    return min(n_candidates, int(np.ceil(round(omega * n_instances, 9))))
+
+
 def shortlisted(scores: NDArray[np.float64], n_instances: int, omega: float) -> Indices:
     """Return the top ω·b."""
-    return top(scores, min(len(scores), int(np.ceil(round(omega * n_instances, 9)))))
+    return top(scores, shortlist_length(n_instances, len(scores), omega))

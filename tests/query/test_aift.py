@@ -1,8 +1,6 @@
 """Query strategies: what is asked for, cold start, modAL's conventions."""
 
 import inspect
-import subprocess
-import sys
 
 import modAL.models
 import numpy as np
@@ -25,8 +23,7 @@ from aift_sklearn import (
     scores,
 )
 from aift_sklearn.errors import DataError, DataTypeError, ParameterError
-from aift_sklearn.query._modal import query_result
-from aift_sklearn.selection import diversified, random_extension, top, typical
+from aift_sklearn.selection import diversified, random_extension, top
 
 RETURNS_METRICS = "return_metrics" in inspect.signature(modAL.models.ActiveLearner.query).parameters
 
@@ -107,94 +104,6 @@ def test_the_same_seed_asks_the_same(model):
     assert len(ask(model, POOL, 5, random_extension=4, random_state=legacy)) == 5
 
 
-# --- cold start -------------------------------------------------------------------------------
-
-
-def clusters(sizes, seed=0):
-    rng = np.random.default_rng(seed)
-    angles = np.linspace(0, np.pi, len(sizes))
-    centres = 10 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    label = np.repeat(np.arange(len(sizes)), sizes)
-    return centres[label] + rng.normal(0, 0.3, (len(label), 2)), label
-
-
-def test_typical_takes_one_of_each_cluster_largest_first():
-    points, label = clusters([30, 50, 20, 40])
-    picked = typical.most_typical(points, 4, rng=np.random.default_rng(0))
-    assert label[picked].tolist() == [1, 3, 0, 2]
-
-
-def test_typical_has_the_nearest_neighbours_of_its_cluster():
-    points, label = clusters([40, 40])
-    directions = points / np.linalg.norm(points, axis=1, keepdims=True)
-    for i in typical.most_typical(points, 2, rng=np.random.default_rng(1)):
-        members = np.flatnonzero(label == label[i])
-        gaps = np.linalg.norm(directions[members, None] - directions[members], axis=2)
-        nearest = np.sort(gaps, axis=1)[:, 1:21].mean(axis=1)
-        assert members[nearest.argmin()] == i
-
-
-def test_typical_keeps_away_from_what_is_labelled():
-    points, label = clusters([50, 40, 30])
-    known = points[label == 0][:1]
-    picked = typical.most_typical(points, 2, known=known, rng=np.random.default_rng(0))
-    assert sorted(label[picked]) == [1, 2]
-
-
-def test_typical_takes_turns_when_points_coincide():
-    points = np.repeat([[1.0, 0.0], [0.0, 1.0]], 5, axis=0)
-    picked = typical.most_typical(points, 6, rng=np.random.default_rng(0))
-    assert len(set(picked.tolist())) == 6
-    assert np.bincount(picked // 5).tolist() == [3, 3]
-
-
-def test_typical_embeds_a_subset_of_a_large_pool(monkeypatch):
-    monkeypatch.setattr("aift_sklearn.query.strategies._MAX_EMBEDDED", 30)
-    points, _ = clusters([100, 100])
-    embedded = []
-    model = TableModel(TABLE)
-    model.embed = lambda X: embedded.append(len(X)) or X
-    picked = ask(model, points, 4, random_state=0)
-    assert embedded == [30]
-    assert len(set(picked.tolist())) == 4
-    assert picked.max() > 30
-    assert len(set(ask(model, points, 80, random_state=0).tolist())) == 80
-
-
-def test_typical_of_features_minds_scale_and_position_not_direction():
-    rng = np.random.default_rng(0)
-    points = np.repeat([[1.0, 1.0], [5.0, 5.0]], 30, axis=0) + rng.normal(0, 0.2, (60, 2))
-    points[:, 1] *= 1e-3
-    clf = AIFTClassifier(LogisticRegression())
-    for seed in range(10):
-        assert sorted(ask(clf, points, 2, random_state=seed) // 30) == [0, 1]
-
-
-def test_typical_is_found_where_only_some_neighbours_are_searched(monkeypatch):
-    points, label = clusters([200, 200])
-    monkeypatch.setattr(typical, "_MAX_SEARCHED", 60)
-    picked = typical.most_typical(points, 2, rng=np.random.default_rng(0))
-    assert sorted(label[picked]) == [0, 1]
-
-
-@pytest.mark.parametrize("cold_start", ["typical", "random"])
-def test_groups_take_turns_in_the_cold_start_too(cold_start):
-    points, _ = clusters([30, 30])
-    groups = np.arange(60) % 5
-    clf = AIFTClassifier(LogisticRegression())
-    picked = ask(clf, points, 5, groups=groups, cold_start=cold_start, random_state=0)
-    assert sorted(groups[picked]) == [0, 1, 2, 3, 4]
-    with pytest.raises(DataError, match="groups has shape"):
-        ask(clf, points, 5, groups=["a"], cold_start=cold_start)
-
-
-def test_cold_start_of_an_untrained_network_looks_at_pixels():
-    X, y = make_blobs(40)
-    own = CNNClassifier(nn.LazyConv2d(4, 3), pretrained=False)
-    picked = ask(AIFTClassifier(own, patches=AffinePatches(2)), X, 10, random_state=0)
-    assert set(y[picked]) == {"disc", "empty"}
-
-
 class RisingOnly:
     """A pool like an HDF5 data set: slices, and index arrays in rising order only."""
 
@@ -228,40 +137,7 @@ def test_scores_use_the_eps_that_is_asked_for(model):
     assert ask(model, POOL, 5, eps=1e-3, alpha=1).tolist() == expected.tolist()
 
 
-def test_cold_start_uses_flat_features_where_nothing_embeds():
-    points, label = clusters([30, 20, 25])
-    clf = AIFTClassifier(LogisticRegression())
-    assert not hasattr(clf, "embed")
-    assert sorted(label[ask(clf, points, 3, random_state=0)]) == [0, 1, 2]
-
-
-def test_cold_start_lasts_until_two_classes_are_known():
-    points, label = clusters([30, 20, 25])
-    clf = AIFTClassifier(LogisticRegression(), classes=[0, 1, 2])
-    clf.partial_fit(points[:1], label[:1])
-    assert sorted(label[ask(clf, points, 2, random_state=0)]) == [1, 2]
-    clf.partial_fit(points[[0, 40]], label[[0, 40]])
-    expected = top(clf.score_candidates(points), 2)
-    assert ask(clf, points, 2).tolist() == expected.tolist()
-
-
-def test_random_cold_start_is_seeded_and_distinct():
-    clf = AIFTClassifier(LogisticRegression())
-    draws = [ask(clf, POOL, 20, cold_start="random", random_state=s).tolist() for s in (1, 1, 2)]
-    assert draws[0] == draws[1] != draws[2]
-    assert len(set(draws[0])) == 20
-
-
-def test_pretrained_cold_start_scores_imagenet_classes():
-    X, _ = make_blobs(12, size=32)
-    clf = AIFTClassifier(CNNClassifier(), patches=AffinePatches(4))
-    got = ask(clf, X, 3, cold_start="pretrained")
-    expected = top(scores.patch_consistency(clf.pretrained_patch_proba(X)), 3)
-    assert got.tolist() == expected.tolist()
-    assert len(set(ask(clf, X, 3, cold_start="typical", random_state=0).tolist())) == 3
-
-
-# --- utilities, conventions, errors -------------------------------------------------------------
+# --- utilities and errors ------------------------------------------------------------
 
 
 def test_utilities_combine_in_modal(model):
@@ -280,24 +156,6 @@ def test_utilities_are_flat_before_two_classes_are_known():
     unfitted = AIFTClassifier(LogisticRegression())
     assert patch_entropy(unfitted, POOL).tolist() == [1.0] * len(POOL)
     assert patch_diversity(unfitted, POOL).tolist() == [1.0] * len(POOL)
-
-
-def test_strategy_returns_what_the_installed_modal_wants(model):
-    result = aift_sampling(model, POOL, 3)
-    if RETURNS_METRICS:
-        indices, metrics = result
-        np.testing.assert_allclose(metrics, model.score_candidates(POOL)[indices])
-    else:
-        assert isinstance(result, np.ndarray)
-
-
-def test_query_result_speaks_both_dialects(monkeypatch):
-    indices, score = np.array([2, 0]), np.array([0.1, 0.2, 0.3])
-    monkeypatch.setattr("aift_sklearn.query._modal._RETURNS_METRICS", False)
-    assert query_result(indices, score) is indices
-    monkeypatch.setattr("aift_sklearn.query._modal._RETURNS_METRICS", True)
-    assert [part.tolist() for part in query_result(indices, score)] == [[2, 0], [0.3, 0.1]]
-    assert np.isnan(query_result(indices, None)[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -330,18 +188,3 @@ def test_bad_parameters_are_refused_in_the_cold_start_too():
 def test_a_bare_classifier_is_told_to_be_wrapped():
     with pytest.raises(DataTypeError, match=r"AIFTClassifier\(LogisticRegression"):
         aift_sampling(ActiveLearner(LogisticRegression()), POOL)
-
-
-def test_modal_keeps_its_own_strategies():
-    """Importing the package mends modAL's check_X_y, and nothing else of modAL."""
-    code = (
-        "import modAL.models.base as b, modAL.models.learners as l, modAL.uncertainty as u\n"
-        "before = {(m.__name__, k): v for m in (b, l, u) for k, v in vars(m).items()}\n"
-        "import aift_sklearn.query\n"
-        "after = {(m.__name__, k): v for m in (b, l, u) for k, v in vars(m).items()}\n"
-        "print(sorted({k[1] for k in after if after[k] is not before.get(k)}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "['check_X_y']"

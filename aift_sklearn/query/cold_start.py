@@ -1,0 +1,89 @@
+"""The first batch: what to ask for while labels of fewer than two classes are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._candidates import embedder
+from ..selection import most_typical, spread_over_groups
+from .pool import embeddings, pool_length
+
+__all__ = ["first_batch"]
+
+Indices = NDArray[np.intp]
+
+# Clustering more candidates than this takes longer and finds the same clusters.
+_MAX_EMBEDDED = 50_000
+# There are no scores to weigh against variety yet, so groups take turns among this many times b.
+_RANKED_FOR_GROUPS = 4
+
+
+def first_batch(
+    cold_start: str,
+    estimator: Any,
+    X_pool: Any,
+    n_instances: int,
+    *,
+    groups: Any = None,
+    rng: np.random.Generator,
+) -> Indices:
+    """Choose b candidates without scores.
+
+    Parameters
+    ----------
+    cold_start : {"typical", "random"}
+        The most typical candidate of each of b clusters of the embeddings, or b at random.
+    estimator : estimator
+        Embeds the candidates where it can, and tells which were labelled before.
+    X_pool : array-like of shape (n, ...)
+        Unlabelled candidates.
+    n_instances : int
+        How many, b.
+    groups : array-like of shape (n,), optional
+        No group gives another candidate while one with fewer is left among the first 4·b.
+    rng : numpy.random.Generator
+        Seeds the clustering or the draw.
+
+    Returns
+    -------
+    ndarray of shape (b,)
+        Indices into the pool, in the order in which to ask.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> table = np.array([[0.0], [0.1], [0.2], [9.0], [9.1]])
+    >>> first_batch(
+    ...     "typical", LogisticRegression(), table, 2, rng=np.random.default_rng(0)
+    ... ).tolist()
+    [1, 3]
+    """
+    rank = _draw if cold_start == "random" else _typical
+    if groups is None:
+        return rank(estimator, X_pool, n_instances, rng)
+    n_ranked = min(_RANKED_FOR_GROUPS * n_instances, pool_length(X_pool))
+    ranked = rank(estimator, X_pool, n_ranked, rng)
+    by_rank = -np.arange(n_ranked)
+    members = np.asarray(groups)[ranked]
+    return np.asarray(ranked[spread_over_groups(by_rank, n_instances, members)])
+
+
+def _draw(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generator) -> Indices:
+    return rng.choice(pool_length(X_pool), n_ranked, replace=False)
+
+
+def _typical(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generator) -> Indices:
+    """Rank the most typical candidates, of a random subset where the pool is large."""
+    n, size = pool_length(X_pool), max(_MAX_EMBEDDED, n_ranked)
+    subset = None if n <= size else np.sort(rng.choice(n, size, replace=False))
+    embedded = embeddings(estimator, X_pool, subset)
+    labelled = getattr(estimator, "memory_", None)
+    known = None if labelled is None else embeddings(estimator, labelled.X)
+    # Features of no CNN have no direction to speak of.
+    is_table = len(getattr(X_pool, "shape", np.shape(X_pool))) <= 2
+    directions = not is_table or embedder(getattr(estimator, "estimator", None)) is not None
+    typical = most_typical(embedded, n_ranked, known=known, directions=directions, rng=rng)
+    return typical if subset is None else np.asarray(subset[typical])
