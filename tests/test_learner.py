@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from fakes import TableModel, spied_classifier
-from modAL.models import ActiveLearner
+from modAL.disagreement import consensus_entropy_sampling
+from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import uncertainty_sampling
 from samples import make_blobs
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 from aift_sklearn import (
@@ -19,7 +22,8 @@ from aift_sklearn import (
     CNNClassifier,
     aift_sampling,
 )
-from aift_sklearn.errors import LabelError
+from aift_sklearn.errors import DataError, LabelError
+from aift_sklearn.query import make_query_strategy, patch_entropy
 
 
 def small_cnn():
@@ -231,3 +235,309 @@ def test_warm_start_remembers_classes_through_a_batch_of_one():
     empty = np.flatnonzero(y == "empty")[:4]
     learner.teach(X[empty], y[empty], only_new=True)
     assert learner.estimator.classes_seen_.tolist() == ["disc", "empty"]
+
+
+# --- modAL's Committee ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    return X, np.where(X[:, 0] > 0, "malignant", "benign")
+
+
+def member(seed=0, **params):
+    sgd = SGDClassifier(loss="log_loss", random_state=seed)
+    return AIFTLearner(AIFTClassifier(sgd, random_state=seed, **params), random_state=seed)
+
+
+def rounds_of(learner):
+    return np.bincount(learner.estimator.memory_.round).tolist()
+
+
+@pytest.mark.parametrize("only_new", [False, True])
+@pytest.mark.parametrize("replay", ["hard", "all", "none"])
+def test_members_of_a_committee_continue_as_a_learner_alone_does(table, replay, only_new):
+    X, y = table
+    committee = Committee([member(seed, replay=replay) for seed in range(3)])
+    alone = member(1, replay=replay)
+    for part in (slice(0, 10), slice(10, 16), slice(16, 20)):
+        committee.teach(X[part], y[part], only_new=only_new)
+        alone.teach(X[part], y[part], only_new=only_new)
+    for learner in committee:
+        assert rounds_of(learner) == [10, 6, 4]
+        np.testing.assert_array_equal(learner.X_training, X[:20])
+        np.testing.assert_array_equal(learner.y_training, y[:20])
+    np.testing.assert_array_equal(
+        committee.learner_list[1].predict_proba(X), alone.predict_proba(X)
+    )
+    assert committee.classes_.tolist() == ["benign", "malignant"]
+    indices, rows = committee.query(X[20:], n_instances=3)
+    np.testing.assert_array_equal(rows, X[20:][indices])
+
+
+def test_a_committee_of_networks_keeps_its_weights():
+    X, y = make_blobs(30)
+    still = CNNClassifier(small_cnn, pretrained=False, lr=0.0, max_epochs=1, random_state=0)
+    committee = Committee([AIFTLearner(AIFTClassifier(still, patches=AffinePatches(2)))])
+    committee.teach(X[:10], y[:10])
+    before = committee.predict_proba(X)
+    committee.teach(X[10:15], y[10:15])
+    np.testing.assert_allclose(committee.predict_proba(X), before, atol=1e-6)
+
+
+def test_members_that_start_from_labels_of_their_own(table):
+    X, y = table
+    members = [
+        AIFTLearner(AIFTClassifier(SGDClassifier(loss="log_loss")), aift_sampling, X[i::6], y[i::6])
+        for i in range(2)
+    ]
+    committee = Committee(members, consensus_entropy_sampling)
+    committee.teach(X[:4], y[:4])
+    committee.teach(X[4:6], y[4:6])
+    assert [rounds_of(m) for m in members] == [[10, 4, 2], [10, 4, 2]]
+
+
+def test_rebag_starts_anew_from_a_sample_of_all_labels(table):
+    X, y = table
+    committee = Committee([member(seed, classes=["benign", "malignant"]) for seed in range(2)])
+    committee.teach(X[:20], y[:20])
+    committee.teach(X[20:30], y[20:30])
+    committee.rebag()
+    for learner in committee:
+        memory = learner.estimator.memory_
+        assert rounds_of(learner) == [30]
+        assert 1 < len(np.unique(memory.X, axis=0)) < 30
+        assert len(learner.X_training) == 30
+    first, second = (learner.estimator.memory_.X for learner in committee)
+    assert not np.array_equal(first, second)
+    committee.teach(X[30:34], y[30:34])
+    assert [rounds_of(learner) for learner in committee] == [[30, 4], [30, 4]]
+
+
+def test_bagging_in_a_committee_draws_from_the_new_labels(table):
+    X, y = table
+    committee = Committee([member(seed, classes=["benign", "malignant"]) for seed in range(2)])
+    committee.teach(X[:20], y[:20])
+    committee.teach(X[20:40], y[20:40], bootstrap=True)
+    for learner in committee:
+        drawn = learner.estimator.memory_.X[20:]
+        assert rounds_of(learner) == [20, 20]
+        assert {tuple(row) for row in drawn} < {tuple(row) for row in X[20:40]}
+        np.testing.assert_array_equal(learner.X_training, X[:40])
+
+
+def test_a_committee_forgets_when_it_is_fitted(table):
+    X, y = table
+    committee = Committee([member(0), member(1)])
+    committee.teach(X[:20], y[:20])
+    committee.fit(X[20:30], y[20:30])
+    for learner in committee:
+        assert rounds_of(learner) == [10]
+        np.testing.assert_array_equal(learner.X_training, X[20:30])
+
+
+def test_members_without_partial_fit_learn_from_all_labels_or_the_new(table):
+    X, y = table
+    for only_new, last in ((False, 30), (True, 10)):
+        forests = [RandomForestClassifier(3, random_state=i) for i in range(2)]
+        committee = Committee([AIFTLearner(forest, uncertainty_sampling) for forest in forests])
+        committee.teach(X[:20], y[:20])
+        committee.teach(X[20:30], y[20:30], only_new=only_new)
+        for learner in committee:
+            expected = clone(learner.estimator).fit(X[30 - last : 30], y[30 - last : 30])
+            np.testing.assert_array_equal(learner.predict_proba(X), expected.predict_proba(X))
+            assert len(learner.X_training) == 30
+
+
+def test_labels_that_are_refused_stay_with_no_member(table):
+    X, y = table
+    committee = Committee([member(seed, classes=["benign", "malignant"]) for seed in range(2)])
+    for taught in (0, 10):
+        with pytest.raises(LabelError, match="artefact"):
+            committee.teach(X[:2], ["benign", "artefact"])
+        with pytest.raises(LabelError, match="one label per candidate"):
+            committee.teach(X[:3], y[:2])
+        assert [len(m.y_training) if taught else m.y_training for m in committee] == (
+            [taught or None] * 2
+        )
+        committee.teach(X[:10], y[:10])
+    assert [rounds_of(learner) for learner in committee] == [[10, 10], [10, 10]]
+
+
+def test_a_member_that_fails_accepts_the_next_labels(table):
+    X, y = table
+
+    class Fails(GaussianNB):
+        def partial_fit(self, X, y, classes=None):
+            if len(X) == 7:
+                raise ArithmeticError("no")
+            return super().partial_fit(X, y, classes)
+
+    learner = AIFTLearner(Fails(), uncertainty_sampling)
+    committee = Committee([learner])
+    committee.teach(X[:20], y[:20])
+    with pytest.raises(ArithmeticError):
+        committee.teach(X[20:27], y[20:27])
+    assert len(learner.y_training) == 20
+    committee.teach(X[27:30], y[27:30])
+    np.testing.assert_array_equal(learner.X_training, np.concatenate([X[:20], X[27:30]]))
+
+
+# --- bootstrap samples ---------------------------------------------------------------------------
+
+
+def taught_rows(random_state, n=50, times=2):
+    learner = AIFTLearner(TableModel(None), random_state=random_state)
+    rows = np.arange(float(n))[:, None]
+    for _ in range(times):
+        learner.teach(rows, np.zeros(n), bootstrap=True)
+    return learner.estimator.taught_
+
+
+def test_bootstrap_samples_are_seeded_and_each_is_another():
+    once, again, other = taught_rows(1), taught_rows(1), taught_rows(2)
+    assert once == again != other
+    assert once[:50] != once[50:]
+    assert taught_rows(np.int64(1)) == once
+    for kind in (np.random.default_rng, np.random.RandomState):
+        assert taught_rows(kind(3)) == taught_rows(kind(3))
+    global_draws = []
+    for _ in range(2):
+        np.random.seed(0)  # noqa: NPY002
+        global_draws.append(taught_rows(None))
+    assert global_draws[0] == global_draws[1]
+
+
+def test_bootstrapped_candidates_keep_their_weights(table):
+    X, y = table
+    weight = np.arange(1.0, 21.0)
+    learner = member(classes=["benign", "malignant"])
+    learner.teach(X[:20], y[:20], bootstrap=True, sample_weight=weight)
+    memory = learner.estimator.memory_
+    position = [int(np.flatnonzero((X[:20] == row).all(axis=1))[0]) for row in memory.X]
+    np.testing.assert_array_equal(memory.sample_weight, weight[position])
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, pd.DataFrame, sp.csr_matrix])
+def test_bootstrap_init_takes_any_kind_of_table(table, kind):
+    X, y = table
+    learner = AIFTLearner(
+        RandomForestClassifier(3, random_state=0),
+        uncertainty_sampling,
+        kind(X),
+        list(y),
+        bootstrap_init=True,
+        random_state=0,
+    )
+    assert learner.X_training.shape == X.shape
+    learner.teach(kind(X[:5]), list(y[:5]), bootstrap=True)
+    assert learner.X_training.shape == (65, 3)
+    assert learner.score(kind(X), y) > 0.6
+
+
+# --- kinds of candidates, labels ------------------------------------------------------------------
+
+KINDS = [np.asarray, pd.DataFrame, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.coo_matrix, list]
+
+
+@pytest.mark.parametrize("first", KINDS)
+@pytest.mark.parametrize("second", KINDS)
+def test_later_candidates_are_kept_as_the_first(table, first, second):
+    X, y = table
+    learner = AIFTLearner(SGDClassifier(loss="log_loss", random_state=0), uncertainty_sampling)
+    learner.teach(first(X[:20]), y[:20])
+    kept = type(learner.X_training)
+    learner.teach(second(X[20:25]), y[20:25])
+    assert type(learner.X_training) is kept
+    dense = learner.X_training
+    dense = dense.toarray() if sp.issparse(dense) else np.asarray(dense)
+    np.testing.assert_array_equal(dense, X[:25])
+
+
+def test_labels_in_a_column_are_flattened(table):
+    X, y = table
+    learner = member()
+    learner.teach(X[:10], y[:10, None])
+    learner.teach(X[10:15], pd.Series(y[10:15]))
+    learner.teach(X[15:18], y[15:18, None].tolist())
+    np.testing.assert_array_equal(learner.y_training, y[:18])
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "error"),
+    [
+        (np.zeros((3, 2)), [0, 1], LabelError),
+        (np.zeros((1, 2)), "benign", LabelError),
+        (np.zeros((3, 2)), None, LabelError),
+        ([[1.0, 2.0], [3.0]], [0, 1], DataError),
+        (5, [0], LabelError),
+    ],
+)
+def test_candidates_and_labels_that_do_not_match_are_refused(X, y, error):
+    learner = AIFTLearner(SGDClassifier(), uncertainty_sampling)
+    with pytest.raises(error):
+        learner.teach(X, y)
+    assert learner.X_training is None
+    with pytest.raises(error):
+        learner.fit(X, y)
+    assert learner.y_training is None
+
+
+def test_an_unsuccessful_fit_leaves_what_was_taught(table):
+    X, y = table
+    learner = member()
+    learner.teach(X[:10], y[:10])
+    with pytest.raises(LabelError):
+        learner.fit(X[:3], [None, "a", "b"])
+    assert len(learner.y_training) == 10
+    learner.teach(X[10:12], y[10:12])
+    assert rounds_of(learner) == [10, 2]
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+def test_a_taught_learner_is_shown_in_a_few_lines():
+    X, y = make_blobs(40)
+    learner = AIFTLearner(AIFTClassifier(LogisticRegression()))
+    untaught = repr(learner)
+    learner.X_training, learner.y_training = X, y
+    assert "40 candidates of shape (3, 16, 16), uint8" in repr(learner)
+    assert "20 disc, 20 empty" in repr(learner)
+    assert len(repr(learner)) < len(untaught) + 200
+    html = learner._repr_html_()
+    assert "40 candidates" in html or "AIFTLearner" in html
+    bundle = learner._repr_mimebundle_()
+    for text in (html, *bundle.values()):
+        assert str(X[0, 0, 0, :4]).strip("[]") not in text
+    assert learner.get_params()["X_training"] is X
+    assert learner.X_training is X
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "shown"),
+    [
+        (pd.DataFrame(np.zeros((3, 2))), ["a", "b", "a"], "3 candidates of shape (2,), DataFrame"),
+        (sp.csr_matrix(np.zeros((3, 2))), [1, 2, 1], "2 1, 1 2"),
+        (np.zeros((9, 2)), np.arange(9), "labels of shape (9,)"),
+        (np.zeros((3, 2)), np.eye(3, 2, dtype=int), "labels of shape (3, 2)"),
+        (np.zeros((2, 2)), np.array(["a", None], dtype=object), "labels of shape (2,)"),
+    ],
+)
+def test_any_kind_of_label_is_counted_or_described(X, y, shown):
+    learner = AIFTLearner(LogisticRegression())
+    learner.X_training, learner.y_training = X, y
+    assert shown in repr(learner)
+
+
+def test_a_clone_has_parameters_of_its_own():
+    strategy = make_query_strategy(patch_entropy, diversify=3)
+    learner = AIFTLearner(
+        AIFTClassifier(), strategy, random_state=np.random.RandomState(0), bootstrap_init=True
+    )
+    copied = clone(learner).set_params(query_strategy__diversify=2)
+    assert (strategy.diversify, copied.query_strategy.diversify) == (3, 2)
+    assert copied.random_state is not learner.random_state
+    assert copied.bootstrap_init

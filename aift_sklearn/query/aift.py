@@ -144,15 +144,15 @@ def _in_order(found: tuple[Any, Any], n_scores: int, n: int) -> tuple[Indices, F
     """Sort the highest candidates by index, so that rules break their ties as in a whole pool."""
     indices, scores = np.asarray(found[0]), np.asarray(found[1])
     order = np.argsort(indices)
-    indices, scores = indices[order], scores[order]
-    distinct = indices.shape == scores.shape == (n_scores,) and (np.diff(indices) > 0).all()
-    if not distinct or indices[0] < 0 or indices[-1] >= n:
+    rising = indices[order]
+    fits = indices.shape == scores.shape == (n_scores,) and (np.diff(rising) > 0).all()
+    if not fits or rising[0] < 0 or rising[-1] >= n:
         raise DataError(
             f"top_candidates gave indices of shape {indices.shape} and scores of shape "
             f"{scores.shape}; expected {n_scores} different positions in a pool of {n}, and their "
             "scores."
         )
-    return indices, scores
+    return rising, scores[order]
 
 
 def _pretrained_scores(estimator: Any, X_pool: Any, consistency: dict[str, Any]) -> Floats:

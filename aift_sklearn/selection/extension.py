@@ -40,7 +40,8 @@ def random_extension(
     Candidate i is drawn with probability proportional to a_i − a_floor, where a_floor is the next
     score below the shortlist (0, or the lowest score if that is negative, where the shortlist is
     the whole pool). With the shortlist's own last score as floor, as printed in the paper, that
-    candidate could never be drawn. Equal scores are drawn uniformly.
+    candidate could never be drawn. Where the cut goes through equal scores, those are the floor:
+    they are drawn, uniformly, only where fewer than b candidates lie above it.
 
     References
     ----------

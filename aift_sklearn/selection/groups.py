@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -51,17 +53,40 @@ def spread_over_groups(
 
 
 def group_codes(groups: ArrayLike, n_candidates: int) -> Indices:
-    """Number the groups of the candidates from 0 on, shape (n,)."""
-    groups = np.asarray(groups)
-    if groups.shape != (n_candidates,):
+    """Number the groups of the candidates from 0 on, shape (n,).
+
+    Raises
+    ------
+    DataError
+        If there is not one group per candidate, or one is missing (None, NaN, NA).
+    """
+    # A list of text and NaN would become text, and None text of its own.
+    given = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
+    if given.shape != (n_candidates,):
         raise DataError(
-            f"groups has shape {groups.shape}; expected one group per candidate of the pool, "
+            f"groups has shape {given.shape}; expected one group per candidate of the pool, "
             f"shape ({n_candidates},)."
         )
+    if given.dtype.kind in "biuSU":
+        return np.unique(given, return_inverse=True)[1].astype(np.intp)
+    values = given.tolist()
+    missing = [i for i, value in enumerate(values) if _is_missing(value)]
+    if missing:
+        raise DataError(
+            f"groups names none for {len(missing)} candidates, the first of them candidate "
+            f"{missing[0]} ({values[missing[0]]!r}); where a patient or slide is unknown, give the "
+            "candidate a name of its own."
+        )
     try:
-        codes: Indices = np.unique(groups, return_inverse=True)[1].astype(np.intp)
+        numbers: dict[Any, int] = {}
+        return np.array([numbers.setdefault(v, len(numbers)) for v in values], dtype=np.intp)
     except TypeError as error:
         raise DataError(
             f"groups cannot be told apart: {error}; pass strings or integers."
         ) from error
-    return codes
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))

@@ -1,4 +1,4 @@
-"""Query strategies: what is asked for, cold start, modAL's conventions."""
+"""AIFT's query: what is asked for, by a race or a whole pass, of pools of any kind."""
 
 import inspect
 
@@ -6,6 +6,8 @@ import modAL.models
 import numpy as np
 import pytest
 from fakes import TableModel
+from hypothesis import given
+from hypothesis import strategies as st
 from modAL.models import ActiveLearner
 from modAL.utils.combination import make_linear_combination, make_product
 from samples import GOLDEN, binary, make_blobs
@@ -34,6 +36,7 @@ TABLE = np.concatenate(
     ]
 )
 POOL = np.arange(len(TABLE), dtype=float)[:, None]
+seeds = st.integers(0, 20)
 
 
 def ask(*args, **params):
@@ -135,6 +138,118 @@ def test_pools_of_any_kind_are_asked_alike(wrap):
 def test_scores_use_the_eps_that_is_asked_for(model):
     expected = top(scores.patch_consistency(TABLE, eps=1e-3, alpha=1), 5)
     assert ask(model, POOL, 5, eps=1e-3, alpha=1).tolist() == expected.tolist()
+
+
+# --- races ------------------------------------------------------------------------------------
+
+
+class Racing(TableModel):
+    """A model that finds its highest scores itself, and notes how many it was asked for."""
+
+    def top_candidates(self, X, b, *, racing=True, **consistency):
+        self.asked = [*getattr(self, "asked", []), (b, racing)]
+        score = TableModel.score_candidates(self, X, **consistency)
+        order = np.lexsort((np.arange(len(score)), -score))[:b]
+        return order, score[order]
+
+    def score_candidates(self, X, **consistency):
+        raise AssertionError("the whole pool was scored")
+
+
+class Whole(TableModel):
+    pass
+
+
+def both_ways(table, b, **params):
+    """Indices and metrics by a race and by a whole pass, and the number of scores raced for."""
+    pool = np.arange(float(len(table)))[:, None]
+    results, models = [], []
+    for Model in (Racing, Whole):
+        model = Model(table).partial_fit(pool[:2], [0, 1])
+        model.embed = lambda X: np.concatenate([np.cos(X), np.sin(X)], axis=1)
+        if len(models) == 0 and params.pop("whole_pool", False):
+            model.score_candidates = Whole(table).partial_fit(pool[:2], [0, 1]).score_candidates
+        results.append(aift_sampling(model, pool, b, **params))
+        models.append(model)
+    return *results, getattr(models[0], "asked", [])
+
+
+# Few different rows, so that scores tie.
+tied_tables = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.9]), min_size=12, max_size=40).map(
+    lambda p: binary(np.stack([p, np.roll(p, 1), np.sort(p)], axis=1))
+)
+rules = st.one_of(
+    st.just({}),
+    st.builds(lambda w: {"diversify": w}, st.floats(1, 1.9)),
+    st.builds(lambda w, s: {"random_extension": w, "random_state": s}, st.floats(1, 1.9), seeds),
+    st.builds(lambda w, g: {"diversify": w, "groups": g}, st.floats(1, 1.9), st.integers(1, 6)),
+)
+
+
+@given(tied_tables, st.integers(1, 4), rules)
+def test_a_race_asks_what_a_whole_pass_asks(table, b, params):
+    if "groups" in params:
+        params = {**params, "groups": np.arange(len(table)) % params["groups"]}
+    raced, whole, asked = both_ways(table, b, **params)
+    np.testing.assert_array_equal(raced, whole)
+    omega = params.get("diversify", params.get("random_extension", 1))
+    extra = "random_extension" in params
+    assert asked == [(int(np.ceil(round(omega * b, 9))) + extra, True)]
+
+
+@pytest.mark.parametrize("b", [1, 2, 3])
+def test_groups_race_for_four_times_as_many(b):
+    groups = np.random.default_rng(0).integers(0, 5, len(TABLE))
+    raced, whole, asked = both_ways(TABLE, b, groups=groups)
+    np.testing.assert_array_equal(raced, whole)
+    assert asked == [(4 * b, True)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"n_instances": 40}, {"n_instances": 20, "diversify": 2}, {"n_instances": 10, "groups": POOL}],
+)
+def test_who_needs_every_score_does_not_race(params):
+    if "groups" in params:
+        params["groups"] = np.arange(len(POOL)) // 2
+    raced, whole, asked = both_ways(TABLE, params.pop("n_instances"), whole_pool=True, **params)
+    np.testing.assert_array_equal(raced, whole)
+    assert asked == []
+
+
+def test_a_race_can_be_declined_and_is_told_how_to_score():
+    model = Racing(TABLE).partial_fit(POOL[:2], [0, 1])
+    expected = top(scores.patch_consistency(TABLE, alpha=0.5, reduction="mean"), 3)
+    params = {"alpha": 0.5, "reduction": "mean"}
+    assert ask(model, POOL, 3, racing=False, **params).tolist() == expected.tolist()
+    assert ask(model, POOL, 3, **params).tolist() == expected.tolist()
+    assert model.asked == [(3, False), (3, True)]
+    with pytest.raises(ParameterError, match="racing='never'"):
+        ask(model, POOL, 3, racing="never")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ([0, 0, 1], [3.0, 2.0, 1.0]),
+        ([0, 1], [3.0, 2.0]),
+        ([0, 1, 2], [3.0, 2.0]),
+        ([-1, 1, 2], [3.0, 2.0, 1.0]),
+        ([0, 1, 40], [3.0, 2.0, 1.0]),
+    ],
+)
+def test_a_race_that_ends_wrong_is_refused(found):
+    model = Racing(TABLE).partial_fit(POOL[:2], [0, 1])
+    model.top_candidates = lambda *args, **params: found
+    with pytest.raises(DataError, match="expected 3 different positions in a pool of 40"):
+        ask(model, POOL, 3)
+
+
+def test_nothing_races_in_the_cold_start():
+    model = Racing(TABLE)
+    model.embed = np.asarray
+    assert len(ask(model, POOL, 3, random_state=0)) == 3
+    assert not hasattr(model, "asked")
 
 
 # --- utilities and errors ------------------------------------------------------------

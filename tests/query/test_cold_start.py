@@ -4,23 +4,31 @@ import inspect
 
 import modAL.models
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
+import torch
 from fakes import TableModel
+from modAL.uncertainty import classifier_uncertainty
 from samples import make_blobs
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, aift_sampling, scores
 from aift_sklearn.errors import DataError
+from aift_sklearn.query import make_query_strategy
 from aift_sklearn.selection import top, typical
 
 RETURNS_METRICS = "return_metrics" in inspect.signature(modAL.models.ActiveLearner.query).parameters
 POOL = np.arange(40.0)[:, None]
 
 
-def ask(*args, **params):
-    result = aift_sampling(*args, **params)
+def indices_of(result):
     return result[0] if RETURNS_METRICS else result
+
+
+def ask(*args, **params):
+    return indices_of(aift_sampling(*args, **params))
 
 
 def clusters(sizes, seed=0):
@@ -139,3 +147,89 @@ def test_pretrained_cold_start_scores_imagenet_classes():
     expected = top(scores.patch_consistency(clf.pretrained_patch_proba(X)), 3)
     assert got.tolist() == expected.tolist()
     assert len(set(ask(clf, X, 3, cold_start="typical", random_state=0).tolist())) == 3
+
+
+class Lazy2D:
+    """A table on disk: it slices, and cannot be read as a whole."""
+
+    def __init__(self, X, longest):
+        self.X, self.shape, self.dtype, self.longest = X, X.shape, X.dtype, longest
+
+    def __getitem__(self, key):
+        rows = self.X[key]
+        assert len(rows) <= self.longest, f"{len(rows)} rows at once"
+        return rows
+
+
+def test_tables_on_disk_are_read_in_parts(monkeypatch):
+    points, label = clusters([30, 20, 25])
+    monkeypatch.setattr("aift_sklearn.query.pool._CHUNK_BYTES", 8 * 2 * 10)
+    strategy = make_query_strategy(classifier_uncertainty)
+    plain = indices_of(strategy(LogisticRegression(), points, 3, random_state=0))
+    lazy = indices_of(strategy(LogisticRegression(), Lazy2D(points, 10), 3, random_state=0))
+    np.testing.assert_array_equal(lazy, plain)
+    assert sorted(label[lazy]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "kind", [sp.csr_matrix, sp.coo_matrix, sp.csc_array, pd.DataFrame, list, torch.from_numpy]
+)
+def test_tables_of_any_kind_start_alike(kind):
+    points, _ = clusters([30, 20, 25])
+    strategy = make_query_strategy(classifier_uncertainty, diversify=2)
+    plain = indices_of(strategy(LogisticRegression(), points, 3, random_state=0))
+    other = indices_of(strategy(LogisticRegression(), kind(points), 3, random_state=0))
+    np.testing.assert_array_equal(other, plain)
+
+
+def test_the_scale_of_a_table_counts_and_its_direction_does_not():
+    """Two groups that lie in one direction: by direction alone they would be one."""
+    rng = np.random.default_rng(0)
+    length = np.where(np.arange(60) % 2, 9.0, 1.0)
+    table = length[:, None] * [[1.0, 1e-3]] + rng.normal(0, 0.05, (60, 2)) * [1.0, 1e-3]
+    for seed in range(5):
+        picked = ask(AIFTClassifier(LogisticRegression()), table, 2, random_state=seed)
+        assert sorted(picked % 2) == [0, 1]
+
+
+def test_a_table_that_a_network_embeds_is_compared_by_direction():
+    class Embeds(LogisticRegression):
+        def embed(self, X):
+            return np.asarray(X)
+
+    class Inside(TableModel):
+        estimator = Embeds()
+
+        def embed(self, X):
+            return np.asarray(X)
+
+    rng = np.random.default_rng(1)
+    angle = np.where(np.arange(60) % 2, 0.2, 1.3)
+    # Lengths spread so far that clusters by position follow them.
+    length = np.where(np.arange(60) % 4 < 2, 1.0, 100.0) * rng.uniform(0.9, 1.1, 60)
+    table = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    picked = ask(Inside(None), table, 2, random_state=0)
+    assert sorted(picked % 2) == [0, 1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_candidate_without_an_embedding_is_named(bad):
+    points, _ = clusters([20, 20])
+    broken = points.copy()
+    broken[[7, 30], 1] = bad
+    model = TableModel(None)
+    model.embed = lambda X: X
+    with pytest.raises(DataError, match=r"candidate 7 of the pool.* 2 in all"):
+        ask(model, broken, 2)
+    taught = TableModel(np.random.default_rng(0).dirichlet([1, 1], (40, 3)))
+    taught.partial_fit(POOL[:2], [0, 1]).embed = lambda X: np.where(np.asarray(X) == 9, bad, X)
+    worst_first = np.argsort(-taught.score_candidates(POOL)).tolist()
+    omega = worst_first.index(9) + 1
+    with pytest.raises(DataError, match="candidate 9 of the pool"):
+        ask(taught, POOL, 1, diversify=omega)
+
+
+def test_a_table_that_holds_words_is_refused():
+    words = pd.DataFrame({"site": ["skin"] * 10, "size": range(10)})
+    with pytest.raises(DataError, match="cannot be read as numbers"):
+        make_query_strategy(classifier_uncertainty)(LogisticRegression(), words, 2)

@@ -1,6 +1,7 @@
 """Selection rules against sorting, counting and a literal greedy k-centre."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,39 @@ def test_random_extension_of_equal_scores_is_uniform():
     assert {int(d[1]) for d in drawn} == {1, 2, 3}
 
 
+def test_random_extension_leaves_ties_with_its_floor_to_the_last():
+    # The shortlist holds 9, 8 and one of four candidates at 1, which is the floor as well.
+    scores = [1.0, 9.0, 1.0, 8.0, 1.0, 1.0]
+    drawn = [selection.random_extension(scores, 2, 1.5, random_state=s) for s in range(200)]
+    assert {tuple(d) for d in drawn} == {(1, 3)}
+    single = np.array(
+        [selection.random_extension(scores, 1, 3, random_state=s) for s in range(400)]
+    )
+    np.testing.assert_allclose([(single == i).mean() for i in (1, 3)], [8 / 15, 7 / 15], atol=0.08)
+    filled = [selection.random_extension(scores, 3, 4 / 3, random_state=s) for s in range(200)]
+    assert {tuple(d[:2]) for d in filled} == {(1, 3)}
+    # Four of the six are in the shortlist: the first two at the floor, either of which may fill.
+    assert {int(d[2]) for d in filled} == {0, 2}
+
+
+@given(scores_and_b, st.floats(1, 4), st.integers(0, 30))
+def test_random_extension_is_decided_by_the_shortlist_and_the_next_score(case, omega, seed):
+    scores, b = case
+    length = selection.shortlist_length(b, len(scores), omega)
+    kept = np.sort(selection.top(scores, min(len(scores), length + 1)))
+    whole = selection.random_extension(scores, b, omega, random_state=seed)
+    compact = selection.random_extension(scores[kept], b, omega, random_state=seed)
+    np.testing.assert_array_equal(kept[compact], whole)
+
+
+@given(st.integers(1, 50), st.integers(1, 200), st.floats(1, 10))
+def test_shortlists_are_as_long_as_omega_times_b_rounded_up(b, n, omega):
+    length = selection.shortlist_length(b, n, omega)
+    assert length == n or omega * b - 1e-6 <= length < omega * b + 1
+    assert selection.shortlist_length(3, 100, 1.1) == 4
+    assert selection.shortlist_length(30, 100, 1.1) == 33
+
+
 def slow_k_centre(scores, b, rows, shortlist):
     picked = [shortlist[0]]
     while len(picked) < b:
@@ -99,6 +133,50 @@ def test_groups_take_turns():
 
 
 @pytest.mark.parametrize(
+    "groups",
+    [
+        [1, "a", 1, "b"],
+        np.array([1, "a", 1, "b"], dtype=object),
+        [2.5, 1.0, 2.5, -1.0],
+        np.array([True, False, True, False]),
+        np.array([b"x", b"y", b"x", b"z"]),
+        pd.Series(["x", "y", "x", "z"], dtype="category"),
+        pd.Series(["x", "y", "x", "z"], index=[9, 8, 7, 6]),
+        np.array(["2020-01", "2020-02", "2020-01", "2020-03"], dtype="datetime64[M]"),
+    ],
+    ids=lambda groups: f"{type(groups).__name__} {getattr(groups, 'dtype', '')}",
+)
+def test_groups_of_any_type_are_told_apart(groups):
+    codes = selection.group_codes(groups, 4)
+    assert codes[0] == codes[2] != codes[1]
+    assert codes.dtype == np.intp
+    if not isinstance(groups, np.ndarray) or groups.dtype != bool:
+        assert len(set(codes.tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ["a", None, "b"],
+        ["a", np.nan, "b"],
+        [1, None, 2],
+        np.array([1.0, np.nan, 2.0]),
+        np.array([1.0, np.nan, 2.0], dtype=np.float32),
+        np.array(["a", np.float32("nan"), "b"], dtype=object),
+        pd.Series(["a", None, "b"]),
+        pd.Series(["a", None, "b"], dtype="string"),
+        pd.Series(["a", None, "b"], dtype="category"),
+        pd.Series([1, None, 2], dtype="Int64"),
+        np.array(["2020", "NaT", "2021"], dtype="datetime64[Y]"),
+    ],
+    ids=lambda groups: f"{type(groups).__name__} {getattr(groups, 'dtype', '')}",
+)
+def test_a_missing_group_is_named(groups):
+    with pytest.raises(DataError, match=r"names none for 1 candidates, .* candidate 1 "):
+        selection.group_codes(groups, 3)
+
+
+@pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda: selection.top([1, 2], 3), DataError, "asked for n_instances=3 of a pool of 2"),
@@ -115,6 +193,9 @@ def test_groups_take_turns():
         ),
         (lambda: selection.diversified([1, 2], 1, 0, [[1], [2]]), ParameterError, "diversify=0"),
         (lambda: selection.spread_over_groups([1, 2], 1, ["a"]), DataError, "groups has shape"),
+        (lambda: selection.group_codes([{}, {}], 2), DataError, "cannot be told apart"),
+        (lambda: selection.group_codes("ab", 2), DataError, "groups has shape"),
+        (lambda: selection.group_codes([["a"], ["b"]], 2), DataError, "groups has shape"),
     ],
 )
 def test_bad_input_is_refused(call, error, message):

@@ -1,0 +1,64 @@
+"""Typical candidates against clusters that can be seen, and a literal mean distance."""
+
+import numpy as np
+import pytest
+
+from aift_sklearn.selection import most_typical, typical
+
+
+def blobs(centres, n, spread, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.normal(c, spread, (n, len(centres[0]))) for c in centres])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tables_are_compared_by_position_and_networks_by_direction(seed):
+    # Two lengths along one direction, and two directions of one length.
+    by_length = blobs([(1, 1), (9, 9)], 20, 0.05, seed)
+    by_angle = blobs([(5, 1), (1, 5)], 20, 0.05, seed)
+    rng = np.random.default_rng(seed)
+    picked = most_typical(by_length, 2, directions=False, rng=rng)
+    assert sorted(picked // 20) == [0, 1]
+    # By direction all of them are one cluster of noise: the length changes nothing.
+    longer = by_length * np.linspace(1, 50, 40)[:, None]
+    same = [most_typical(X, 2, rng=np.random.default_rng(seed)) for X in (by_length, longer)]
+    np.testing.assert_array_equal(*same)
+    assert sorted(most_typical(by_angle, 2, rng=rng) // 20) == [0, 1]
+
+
+def test_columns_of_a_table_count_alike_whatever_their_units():
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 2
+    table = np.stack([rng.normal(size=60) * 1e4, label + rng.normal(0, 0.01, 60)], axis=1)
+    table[:, 0] = 1e4 * np.clip(table[:, 0] / 1e4, -1, 1) * 0.01
+    for scale in (1.0, 1e-6, 1e6):
+        scaled = table * [1.0, scale]
+        picked = most_typical(scaled, 2, directions=False, rng=np.random.default_rng(1))
+        assert sorted(label[picked]) == [0, 1]
+
+
+def test_a_column_that_does_not_vary_changes_nothing():
+    table = blobs([(0.0, 0.0), (6.0, 6.0)], 15, 0.3)
+    constant = np.column_stack([table, np.full(30, 7.0)])
+    seeds = [np.random.default_rng(0), np.random.default_rng(0)]
+    np.testing.assert_array_equal(
+        most_typical(table, 4, directions=False, rng=seeds[0]),
+        most_typical(constant, 4, directions=False, rng=seeds[1]),
+    )
+
+
+def test_within_a_cluster_the_nearest_to_its_neighbours_is_taken():
+    table = blobs([(0.0, 0.0)], 12, 1.0)
+    standard = (table - table.mean(axis=0)) / table.std(axis=0)
+    gaps = np.linalg.norm(standard[:, None] - standard[None], axis=2)
+    # Fewer than 20 neighbours: all of the cluster count.
+    nearest = int((gaps.sum(axis=1) / 11).argmin())
+    picked = most_typical(table, 1, directions=False, rng=np.random.default_rng(0))
+    assert picked.tolist() == [nearest]
+
+
+def test_lengths_of_zero_have_no_direction_and_do_no_harm():
+    points = np.zeros((5, 3))
+    picked = most_typical(points, 3, rng=np.random.default_rng(0))
+    assert len(set(picked.tolist())) == 3
+    assert np.isfinite(typical._directions(points.astype(np.float32))).all()
