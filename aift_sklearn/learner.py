@@ -75,6 +75,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
 
     X_training: Any
     y_training: Any
+    # For learners that were saved without it.
+    random_state: Any = None
     # The last labels of these, which no training has used yet.
     _n_untaught: int = 0
     _n_bootstraps: int = 0
