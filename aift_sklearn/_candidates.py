@@ -1,4 +1,4 @@
-"""What AIFTClassifier is given: candidates checked at the door, pools read in parts.
+"""What AIFTClassifier is given: candidates checked at the door, rows, embeddings, seeds.
 
 Candidates are images (n, C, H, W), patches that were cut already (n, m, C, h, w), or feature
 vectors (n, f).
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import (
+    as_array,
     check_features,
     check_images,
     check_labels,
@@ -22,8 +23,9 @@ from ._checks import (
 from .errors import DataError
 
 __all__ = [
-    "CandidateInput",
     "check_not_empty",
+    "check_pool",
+    "check_training",
     "embedder",
     "first_step",
     "join",
@@ -36,58 +38,76 @@ __all__ = [
 Array = NDArray[Any]
 
 
-class CandidateInput:
-    """Check candidates against those of the first call, and read pools slice by slice."""
+def check_training(
+    classifier: Any, X: Any, y: Any, *, reset: bool, warn_of_column: bool = True
+) -> tuple[Array, Array]:
+    """Check labelled candidates and copy them: memory must not change with the caller's.
 
-    verbose: int
-    n_features_in_: int
-    _n_dims: int
+    Parameters
+    ----------
+    classifier : AIFTClassifier
+        Compared with, or, with ``reset``, told what it is fitted on.
+    X, y : array-like
+        Candidates and their classes.
+    reset : bool
+        Whether the classifier starts anew.
+    warn_of_column : bool, default=True
+        Whether labels (n, 1) are flattened with a warning.
 
-    def _check_training(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
-        """Check labelled candidates and copy them: memory must not change with the caller's."""
-        shape = image_shape(X)
+    Returns
+    -------
+    X, y : ndarray
+        Copies.
+    """
+    shape = image_shape(X)
+    if not reset:
+        _check_kind(classifier, X, shape)
+    if shape is None:
+        checked = check_features(classifier, X, dtype=np.float64, reset=reset)
+    else:
+        checked = check_images(X, ndim=len(shape))
         if not reset:
-            self._check_kind(X, shape)
-        if shape is None:
-            X = check_features(self, X, dtype=np.float64, reset=reset)
-        else:
-            X = check_images(X, ndim=len(shape))
-            if not reset:
-                self._check_shape(shape)
-        y = check_labels(y, X)
-        if len(y) == 0:
-            raise DataError(f"X has shape {X.shape}; expected at least one candidate.")
-        if reset:
-            self._n_dims = X.ndim
-            self.n_features_in_ = int(X.shape[1] if X.ndim == 2 else X.shape[-3])
-        return np.array(X), np.array(y)
+            _check_channels(classifier, shape)
+    y = check_labels(y, checked, warn_of_column=warn_of_column)
+    if len(y) == 0:
+        raise DataError(f"X has shape {checked.shape}; expected at least one candidate.")
+    if reset:
+        classifier._n_dims = checked.ndim
+        classifier.n_features_in_ = int(checked.shape[1 if checked.ndim == 2 else -3])
+    # What was converted from another type is a copy already.
+    own = isinstance(X, list) or (isinstance(X, np.ndarray) and not np.may_share_memory(checked, X))
+    return checked if own else np.array(checked), np.array(y)
 
-    def _check_pool(self, X: Any) -> Any:
-        """Check what can be checked without reading the pool."""
-        shape = image_shape(X)
-        self._check_kind(X, shape)
-        if shape is None:
-            return check_features(self, X, dtype=np.float64, reset=False)
-        self._check_shape(shape)
-        return X if hasattr(X, "shape") else np.asarray(X)
 
-    def _check_kind(self, X: Any, shape: tuple[int, ...] | None) -> None:
-        kinds = {2: "features (n, f)", 4: "images (n, C, H, W)", 5: "patches (n, m, C, h, w)"}
-        if shape is None:
-            refuse_three_axes(X)
-        n_dims = 2 if shape is None else len(shape)
-        if n_dims != self._n_dims:
-            raise DataError(
-                f"X holds {kinds[n_dims]}, but the classifier was fitted on {kinds[self._n_dims]}."
-            )
+def check_pool(classifier: Any, X: Any) -> Any:
+    """Check a pool against what a classifier was fitted on, as far as that needs no reading."""
+    shape = image_shape(X)
+    _check_kind(classifier, X, shape)
+    if shape is None:
+        return check_features(classifier, X, dtype=np.float64, reset=False)
+    _check_channels(classifier, shape)
+    return X if hasattr(X, "shape") else as_array(X)
 
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
-        check_not_empty(shape)
-        if shape[-3] != self.n_features_in_:
-            raise DataError(
-                f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
-                f"{self.n_features_in_}."
-            )
+
+def _check_kind(classifier: Any, X: Any, shape: tuple[int, ...] | None) -> None:
+    kinds = {2: "features (n, f)", 4: "images (n, C, H, W)", 5: "patches (n, m, C, h, w)"}
+    if shape is None:
+        refuse_three_axes(X)
+    n_dims = 2 if shape is None else len(shape)
+    if n_dims != classifier._n_dims:
+        raise DataError(
+            f"X holds {kinds[n_dims]}, but the classifier was fitted on "
+            f"{kinds[classifier._n_dims]}."
+        )
+
+
+def _check_channels(classifier: Any, shape: tuple[int, ...]) -> None:
+    check_not_empty(shape)
+    if shape[-3] != classifier.n_features_in_:
+        raise DataError(
+            f"X has shape {shape}, that is {shape[-3]} channels; the classifier was fitted on "
+            f"{classifier.n_features_in_}."
+        )
 
 
 def check_not_empty(shape: tuple[int, ...]) -> None:
@@ -113,7 +133,7 @@ def join(old: Array, new: Array) -> Array:
 def pick_rows(X: Any, indices: NDArray[np.intp]) -> Any:
     """Take rows of an array, list, frame, or lazy pool, in the order of the indices."""
     if isinstance(X, list):
-        return np.asarray(X)[indices]
+        return as_array(X)[indices]
     if isinstance(X, np.ndarray):
         return X[indices]
     if hasattr(X, "tocsr"):
@@ -122,7 +142,7 @@ def pick_rows(X: Any, indices: NDArray[np.intp]) -> Any:
         return X.iloc[indices]
     # Files are read in rising order only.
     order = np.argsort(indices)
-    return np.asarray(X[indices[order]])[np.argsort(order)]
+    return as_array(X[indices[order]])[np.argsort(order)]
 
 
 def embedder(estimator: Any) -> Callable[[Array], Array] | None:

@@ -8,31 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
-from ._candidates import CandidateInput, check_not_empty, embedder, seeded
-from ._checks import (
-    check_features,
-    check_int,
-    check_known_labels,
-    check_option,
-    check_same_classes,
-    image_shape,
-    unchanged_on_error,
-)
-from ._weights import WeightRouting, weight_parameter
-from .errors import ParameterError, TrainingInterrupted
+from ._candidates import check_not_empty, check_pool, embedder
+from ._checks import as_array, check_features, image_shape
+from .errors import ParameterError
+from .learning.base import ContinualClassifier
+from .learning.start import choose_estimator, fit_patches
+from .learning.training import Trained, _OneClass
 from .memory import Memory
-from .patches import AffinePatches, JitterPatches
 from .persistence import SaveMixin
 from .prediction import Seam, as_features
 from .scanning.engine import EstimatorEngine
@@ -57,11 +48,7 @@ def _can_predict_pretrained(self: AIFTClassifier) -> bool:
     return self.estimator is None or hasattr(self.estimator, "pretrained_proba")
 
 
-class _OneClass(DummyClassifier):
-    """Stands in for an estimator that cannot be trained on one class."""
-
-
-class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, BaseEstimator):
+class AIFTClassifier(SaveMixin, ContinualClassifier):
     """Classify candidates through their patches, and keep learning as labels come in.
 
     Each candidate is expanded to m patches, the estimator predicts each of them, and the mean is
@@ -142,7 +129,6 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
     (20,)
     """
 
-    _classes_seen: Array
     # Another one whenever the classifier has learnt; never stored.
     _seam: Seam | None = None
 
@@ -169,224 +155,10 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
         self.verbose = verbose
         self.random_state = random_state
 
-    # --- learning -----------------------------------------------------------------------------
-
-    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
-        """Train from the pre-trained state, forgetting all labels seen before (RFT, AFT).
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Candidates; images are uint8 in [0, 255] or float in [0, 1].
-        y : array-like of shape (n,)
-            Their classes.
-        **fit_params
-            ``sample_weight`` of shape (n,), where the estimator takes it: weights of the
-            candidates, which their patches share. They are kept with the memory and replayed.
-
-        Returns
-        -------
-        AIFTClassifier
-            Itself.
-
-        Raises
-        ------
-        DataError, DataTypeError, LabelError, ParameterError
-            If the candidates, the labels or a parameter are not as described.
-        NonFiniteLossError
-            If training diverges; the classifier is then as it was before the call.
-        TrainingInterrupted
-            On Ctrl-C after at least one epoch; what was learnt until then is kept.
-        KeyboardInterrupt
-            On Ctrl-C before that; the classifier is as it was before the call.
-        """
-        with unchanged_on_error(self):
-            continuing = self.warm_start and hasattr(self, "estimator_")
-            X, y = self._check_training(X, y, reset=not continuing)
-            new = Memory.of(X, y, self._weights("fit", fit_params, len(y)))
-            if continuing:
-                check_known_labels(y, self.classes_)
-                seen = np.union1d(self._classes_seen, y)
-                self._learn(lambda: self._continue(new, new), new, seen)
-            else:
-                self._start(new, self.classes)
-        return self
-
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, **fit_params: Any) -> Self:
-        """Continue training from the present weights on new candidates and replayed ones.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
-            Newly labelled candidates.
-        y : array-like of shape (n,)
-            Their classes.
-        classes : array-like of shape (K,), optional
-            All classes, needed in the first call only, where they are not all in ``y`` and were
-            not given to the constructor.
-        **fit_params
-            ``sample_weight`` of shape (n,), where the estimator takes it: weights of the
-            candidates, which their patches share. They are kept with the memory and replayed.
-
-        Returns
-        -------
-        AIFTClassifier
-            Itself.
-
-        Raises
-        ------
-        LabelError
-            If a label is not among the known classes.
-        DataError, DataTypeError, ParameterError
-            If the candidates or a parameter are not as described.
-        NonFiniteLossError
-            If training diverges; the classifier is then as it was before the call.
-        TrainingInterrupted
-            On Ctrl-C after at least one epoch; what was learnt until then is kept.
-        KeyboardInterrupt
-            On Ctrl-C before that; the classifier is as it was before the call.
-        """
-        check_option("replay", self.replay, ("hard", "all", "none"))
-        with unchanged_on_error(self):
-            first = not hasattr(self, "estimator_")
-            X, y = self._check_training(X, y, reset=first)
-            new = Memory.of(X, y, self._weights("partial_fit", fit_params, len(y)))
-            if first:
-                if self.classes is not None:
-                    check_same_classes(classes, self.classes)
-                self._start(new, self.classes if classes is None else classes)
-            else:
-                check_same_classes(classes, self.classes_)
-                check_known_labels(y, self.classes_)
-                self._learn_more(new)
-        return self
-
-    def _learn_more(self, new: Memory) -> None:
-        seen = np.union1d(self._classes_seen, new.y)
-        if not hasattr(self, "memory_"):
-            if self.replay != "none" or not hasattr(self.estimator_, "partial_fit"):
-                raise ParameterError(
-                    f"replay={self.replay!r} needs the candidates that were labelled before, which "
-                    "were not saved with this model; supply them: load(folder, memory=(X, y)), or "
-                    "set replay='none'."
-                )
-            self._learn(lambda: self._continue(new, new), new, seen)
-            return
-        # Found by the model as it is, before anything changes.
-        replayed = self.memory_.rows(self._replayed())
-        everything = self.memory_.extended(new)
-        self._learn(lambda: self._continue(replayed.extended(new), everything), everything, seen)
-
-    def _learn(self, train: Callable[[], Any], memory: Memory, classes_seen: Array) -> None:
-        """Train, then remember; what an interrupt left usable is remembered too."""
+    def _keep(self, trained: Trained, memory: Memory, seen: Array, *, lacks: bool) -> None:
         # Engines serve what was learnt until now.
         self._seam = Seam(self._seam)
-        try:
-            self.estimator_ = train()
-        except TrainingInterrupted:
-            self.memory_, self._classes_seen = memory, classes_seen
-            raise
-        self.memory_, self._classes_seen = memory, classes_seen
-
-    def _start(self, new: Memory, classes: Any) -> None:
-        """Fix what stays the same from round to round, and train on the first labels."""
-        check_int("training_patches", self.training_patches, minimum=1)
-        known = np.unique(new.y if classes is None else classes)
-        check_known_labels(new.y, known)
-        rng = check_random_state(self.random_state)
-        self.patches_ = self._fit_patches(new.X, rng)
-        self.classes_ = known
-        self._seed = int(rng.randint(2**31 - 1))
-        self._learn(lambda: self._train_anew(new), new, np.unique(new.y))
-
-    def _fit_patches(self, X: Any, rng: np.random.RandomState) -> Any:
-        if len(X.shape) == 5:
-            if self.patches is not None:
-                raise ParameterError(
-                    f"patches={self.patches!r} and X of shape {X.shape}, which holds patches that "
-                    "were cut already; pass patches=None, or candidates of shape (n, C, H, W)."
-                )
-            return None
-        if self.patches is None:
-            return (JitterPatches() if len(X.shape) == 2 else AffinePatches()).fit(X)
-        return seeded(clone(self.patches), rng).fit(X)
-
-    def _new_estimator(self, n_dims: int) -> Any:
-        """Clone the estimator, seeded, and let it draw its own training views if it can."""
-        estimator = seeded(self._template(n_dims), check_random_state(self._seed))
-        params = estimator.get_params(deep=False)
-        if params.get("augmentation", "unknown") is None and hasattr(self.patches_, "sample"):
-            estimator.set_params(
-                augmentation=clone(self.patches_), augmentation_views=self.training_patches
-            )
-        return estimator
-
-    def _template(self, n_dims: int) -> Any:
-        if self.estimator is not None:
-            return clone(self.estimator)
-        if n_dims == 2:
-            return LogisticRegression(max_iter=1000)
-        from .networks.cnn import CNNClassifier
-
-        return CNNClassifier()
-
-    def _train_anew(self, known: Memory) -> Any:
-        estimator = self._new_estimator(known.X.ndim)
-        n_seen = len(np.unique(known.y))
-        continues = hasattr(estimator, "partial_fit") and len(self.classes_) > 1
-        if n_seen == 1 and not continues:
-            # Most classifiers refuse one class; until there is a second, it is the prediction.
-            return _OneClass(strategy="prior").fit(np.zeros((len(known.y), 1)), known.y)
-        try:
-            if n_seen < len(self.classes_) and continues:
-                return self._call("partial_fit", estimator, known, classes=self.classes_)
-            return self._call("fit", estimator, known)
-        except TrainingInterrupted:
-            self.estimator_ = estimator
-            raise
-
-    def _continue(self, new: Memory, everything: Memory) -> Any:
-        """Train on the new where weights are kept, and on all that was seen where they are not."""
-        if hasattr(self.estimator_, "partial_fit"):
-            return self._call("partial_fit", self.estimator_, new, classes=self.classes_)
-        if self.replay == "none" and not isinstance(self.estimator_, _OneClass):
-            return self._train_anew(new)
-        return self._train_anew(everything)
-
-    def _replayed(self) -> NDArray[np.intp]:
-        """Positions in memory that are trained on again, by the model before the update."""
-        everything = np.arange(len(self.memory_.y))
-        if self.replay == "none":
-            return everything[:0]
-        if self.replay == "all" or not hasattr(self.estimator_, "partial_fit"):
-            return everything
-        return np.flatnonzero(self.predict(self.memory_.X) != self.memory_.y)
-
-    def _call(self, method: str, estimator: Any, known: Memory, **params: Any) -> Any:
-        """Train the estimator on candidates if it draws views itself, else on patches."""
-        X, y, weight = known.X, known.y, known.sample_weight
-        augments = estimator.get_params(deep=False).get("augmentation") is not None
-        if not augments or self.patches_ is None:
-            patches = X if self.patches_ is None else self.patches_.transform(X)
-            n_kept = min(self.training_patches, patches.shape[1])
-            # Evenly spaced, since patches that the user cut may be ordered; 0 is the whole
-            # candidate.
-            kept = np.linspace(0, patches.shape[1], n_kept, endpoint=False).astype(int)
-            X = patches[:, kept].reshape(-1, *patches.shape[2:])
-            y = np.repeat(y, n_kept)
-            weight = None if weight is None else np.repeat(weight, n_kept)
-            if hasattr(estimator, "validation_fraction") and has_fit_parameter(estimator, "groups"):
-                # Patches of one candidate are not held out against each other.
-                params["groups"] = np.repeat(np.arange(len(known.y)), n_kept)
-        if weight is not None:
-            params[weight_parameter(estimator)] = weight
-        return getattr(estimator, method)(X, y, **params)
-
-    @property
-    def classes_seen_(self) -> Array:
-        """Classes that a label was given for, sorted."""
-        check_is_fitted(self)
-        return np.array(self._classes_seen)
+        super()._keep(trained, memory, seen, lacks=lacks)
 
     # --- predicting ---------------------------------------------------------------------------
 
@@ -545,7 +317,7 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
     def _pass_over(self, X: Any, action: Callable[[PoolPass, Any], T]) -> T:
         """Check the pool, and do something with it through the engine that suits it."""
         check_is_fitted(self)
-        X = self._check_pool(X)
+        X = check_pool(self, X)
         model = PatchModel.from_classifier(self)
         return self._run(model, X, lambda whole: action(whole, X))
 
@@ -563,18 +335,20 @@ class AIFTClassifier(SaveMixin, WeightRouting, CandidateInput, ClassifierMixin, 
     def _pretrained_or_fitted(self, X: Any) -> tuple[Any, PatchModel]:
         """Pool and model; of an unfitted classifier, the one it would start from."""
         if hasattr(self, "estimator_"):
-            X, model = self._check_pool(X), PatchModel.from_classifier(self)
+            X, model = check_pool(self, X), PatchModel.from_classifier(self)
             if isinstance(self.estimator_, _OneClass):
-                model = replace(model, estimator=self._template(len(X.shape)))
+                model = replace(
+                    model, estimator=clone(choose_estimator(self.estimator, model.n_dims))
+                )
             return X, model
         if image_shape(X) is None:
             X = check_features(clone(self), X, dtype=np.float64, reset=True)
         elif not hasattr(X, "shape"):
-            X = np.asarray(X)
+            X = as_array(X)
         check_not_empty(X.shape)
-        patches, n_dims = self._fit_patches(X, check_random_state(0)), len(X.shape)
+        patches, n_dims = fit_patches(self.patches, X, check_random_state(0)), len(X.shape)
         n_features = int(X.shape[1] if n_dims == 2 else X.shape[-3])
-        template = self._template(n_dims)
+        template = clone(choose_estimator(self.estimator, n_dims))
         return X, PatchModel(template, patches, np.empty(0), n_dims, n_features)
 
     def __getstate__(self) -> dict[str, Any]:

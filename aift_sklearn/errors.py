@@ -23,6 +23,7 @@ __all__ = [
     "ParameterError",
     "ProviderWarning",
     "TrainingInterrupted",
+    "TrainingWarning",
     "UnsupportedModelError",
     "UntrustedModelError",
 ]
@@ -70,6 +71,10 @@ class BackendWarning(UserWarning):
 
 class ProviderWarning(UserWarning):
     """Scoring runs elsewhere than was asked for."""
+
+
+class TrainingWarning(UserWarning):
+    """Training could not do all that was asked of it, or tells less than it seems to."""
 
 
 class ModelFileError(AIFTError, ValueError):

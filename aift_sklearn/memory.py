@@ -30,8 +30,8 @@ class Memory(NamedTuple):
 
     Examples
     --------
-    >>> memory = Memory.of(np.zeros((2, 3)), np.array(["a", "b"]))
-    >>> memory = memory.extended(Memory.of(np.ones((1, 3)), np.array(["a"])))
+    >>> memory = Memory.from_call(np.zeros((2, 3)), np.array(["a", "b"]))
+    >>> memory = memory.with_call(Memory.from_call(np.ones((1, 3)), np.array(["a"])))
     >>> memory.y.tolist(), memory.round.tolist()
     (['a', 'b', 'a'], [0, 0, 1])
     """
@@ -42,16 +42,23 @@ class Memory(NamedTuple):
     round: NDArray[np.intp]
 
     @classmethod
-    def of(cls, X: Array, y: Array, sample_weight: NDArray[np.float64] | None = None) -> Self:
+    def from_call(
+        cls, X: Array, y: Array, sample_weight: NDArray[np.float64] | None = None
+    ) -> Self:
         """Memory of one call."""
         return cls(X, y, sample_weight, np.zeros(len(y), dtype=np.intp))
 
-    def rows(self, rows: NDArray[np.intp]) -> Memory:
+    def take(self, rows: NDArray[np.intp]) -> Memory:
         """Some of the candidates."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return Memory(self.X[rows], self.y[rows], weight, self.round[rows])
 
-    def extended(self, new: Memory) -> Memory:
+    def classes(self) -> Array:
+        """Classes of the candidates that weigh something, sorted."""
+        counts = slice(None) if self.sample_weight is None else self.sample_weight > 0
+        return np.unique(self.y[counts])
+
+    def with_call(self, new: Memory) -> Memory:
         """Append what the next call teaches."""
         weight = None
         if self.sample_weight is not None or new.sample_weight is not None:

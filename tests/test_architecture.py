@@ -29,7 +29,7 @@ ROOMS = [
     "networks",
     "scanning",
     "onnx",
-    "_weights",
+    "learning",
     "prediction",
     "classifier",
     "query",

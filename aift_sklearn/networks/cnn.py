@@ -171,6 +171,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     graph_output: ClassVar[str] = "logits"
     """What ``module_`` puts out, for those who compute it elsewhere."""
 
+    # A call that raises leaves the classifier as it was, or, interrupted, with a finished epoch.
+    _restores_itself: ClassVar[bool] = True
     # Whoever splits by groups need not have them handed on as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
     __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False}

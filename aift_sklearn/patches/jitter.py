@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._checks import check_int, check_number
+from .._checks import check_int, check_number, check_weights
 
 __all__ = ["JitterPatches"]
 
@@ -45,7 +45,7 @@ class JitterPatches(TransformerMixin, BaseEstimator):
         self.scale = scale
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Draw the jitter in units of the features' standard deviations.
 
         Parameters
@@ -54,6 +54,8 @@ class JitterPatches(TransformerMixin, BaseEstimator):
             Feature vectors.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the vectors in the standard deviations.
 
         Returns
         -------
@@ -66,7 +68,9 @@ class JitterPatches(TransformerMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         noise = rng.standard_normal((n_patches, X.shape[1]))
         noise[0] = 0
-        spread = X.std(axis=0)
+        weight = check_weights(sample_weight, len(X))
+        mean = np.average(X, axis=0, weights=weight)
+        spread = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
         # As StandardScaler does: of one candidate, or a constant, nothing is known.
         self.offsets_ = noise * scale * np.where(spread > 0, spread, 1.0)
         return self

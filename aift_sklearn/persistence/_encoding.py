@@ -39,7 +39,7 @@ Tree = Any
 
 CLASSES = {
     "AIFTClassifier": "aift_sklearn.classifier",
-    "_OneClass": "aift_sklearn.classifier",
+    "_OneClass": "aift_sklearn.learning.training",
     "AIFTLearner": "aift_sklearn.learner",
     "AffinePatches": "aift_sklearn.patches.affine",
     "CNNClassifier": "aift_sklearn.networks.cnn",

@@ -1,0 +1,1 @@
+"""From labelled candidates to a trained estimator, whatever the estimator is."""
