@@ -151,7 +151,9 @@ def check_same_classes(given: Any, classes: Any) -> None:
 def _as_object_array(y: Any) -> Array:
     """Labels as they are: NumPy would make text of a list that holds a number, or None."""
     if isinstance(y, np.ma.MaskedArray):
-        return np.asarray(np.ma.filled(y.astype(object), None))
+        labels = np.array(y.data, dtype=object)
+        labels[np.ma.getmaskarray(y)] = None
+        return labels
     if not isinstance(y, (list, tuple)):
         return as_array(y)
     y = without_tensors(y)

@@ -88,25 +88,32 @@ class CandidateFolds:
             Rows.
         """
         n = self._count(X)
-        labels, owners = self._of_candidates(y), self._of_candidates(groups)
-        owners = np.arange(n) if owners is None else owners
+        labels = self._of_candidates(y)
         if self._is_number(labels):
             folds = self._stratified(np.asarray(labels))
         else:
             splitter = check_cv(self.cv, labels, classifier=self.classifier)
+            owners = self._owners(splitter, groups, n)
             folds = splitter.split(self._of_candidates(X), labels, owners)
         for train, test in folds:
             yield self._rows(train, n), self._rows(test, n)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds of these patches."""
-        labels, owners = self._of_candidates(y), self._of_candidates(groups)
-        if owners is None and X is not None:
-            owners = np.arange(self._count(X))
+        labels = self._of_candidates(y)
         if self._is_number(labels):
             return self._n_folds(np.asarray(labels))
         splitter = check_cv(self.cv, labels, classifier=self.classifier)
+        owners = None if X is None else self._owners(splitter, groups, self._count(X))
         return int(splitter.get_n_splits(self._of_candidates(X), labels, owners))
+
+    def _owners(self, splitter: Any, groups: Any, n: int) -> Any:
+        """Groups of the candidates, for a splitter that asks for some: given, or one of each."""
+        if groups is not None:
+            return self._of_candidates(groups)
+        # scikit-learn's splitters have this method where groups matter, and warn where not.
+        asks = hasattr(splitter, "set_split_request")
+        return np.arange(n) if asks or not hasattr(splitter, "get_metadata_routing") else None
 
     def _count(self, X: Any) -> int:
         n_rows = int(_num_samples(X))
@@ -129,8 +136,8 @@ class CandidateFolds:
             candidates = np.flatnonzero(candidates)
         if candidates.size and candidates.max() >= n:
             raise DataError(
-                f"cv={self.cv!r:.80} names row {candidates.max()}, and there are {n} candidates; "
-                "splits that are made beforehand name candidates, of which all patches follow."
+                f"cv names row {candidates.max()}, and there are {n} candidates; splits that are "
+                "made beforehand name candidates, of which all patches follow."
             )
         patches = candidates.astype(np.intp)[:, None] * self.n_patches + np.arange(self.n_patches)
         return np.asarray(patches.ravel(), dtype=np.intp)
@@ -214,6 +221,10 @@ def give_folds_back(estimator: Any) -> None:
             value.update({name: restored(item) for name, item in value.items()})
         elif isinstance(value, list):
             value[:] = [restored(item) for item in value]
+        elif isinstance(value, np.ndarray) and value.dtype == object:
+            # What a search tried is listed in masked arrays.
+            for place in np.ndindex(value.shape):
+                np.asarray(value)[place] = restored(np.asarray(value)[place])
         elif type(value) is tuple:
             return tuple(restored(item) for item in value)
         elif hasattr(value, "get_params") and not isinstance(value, (type, FrozenEstimator)):
