@@ -128,7 +128,6 @@ def test_what_is_no_array_is_refused_by_type_with_what_to_do(name, kind, fitted)
         model.score_candidates,
         lambda X: model.partial_fit(X, y),
         lambda X: fresh.fit(X, y),
-        lambda X: AIFTLearner(model).query(X),
         fitted.embed,
         on_images().embed,
         lambda X: AffinePatches().fit(X),

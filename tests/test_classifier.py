@@ -160,13 +160,21 @@ NEW, NEW_LABELS = candidates([[0.3] * 4, [0.7] * 4], first=6), np.array([0, 1])
     ids=["logistic_regression", "torch_mlp"],
 )
 def test_passes_the_estimator_checks(estimator):
-    results = check_estimator(AIFTClassifier(estimator), on_skip=None, on_fail=None)
+    # Weighing a row is not repeating it where batches are drawn.
+    expected = {"check_sample_weight_equivalence_on_dense_data": "steps are taken on batches"}
+    results = check_estimator(
+        AIFTClassifier(estimator),
+        on_skip=None,
+        on_fail=None,
+        expected_failed_checks=expected if isinstance(estimator, CNNClassifier) else {},
+    )
     status = Counter(result["status"] for result in results)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
     assert not failed
-    assert set(status) <= {"passed", "skipped"}
+    assert set(status) <= {"passed", "skipped", "xfail"}
     assert status["passed"] >= 54
     assert status["skipped"] <= 1
+    assert status["xfail"] == isinstance(estimator, CNNClassifier)
 
 
 @pytest.mark.parametrize("estimator", [None, LogisticRegression(), mlp()])

@@ -141,7 +141,7 @@ def check_features(estimator: Any, X: Any, *, dtype: Any, reset: bool) -> Array:
 def refuse_three_axes(X: Any) -> None:
     """Refuse what is neither features nor images, with a hint at what was meant."""
     shape = getattr(X, "shape", None)
-    shape = np.asarray(X, dtype=object).shape if shape is None else shape
+    shape = np.asarray(without_tensors(X), dtype=object).shape if shape is None else shape
     if len(shape) == 3:
         raise DataError(
             f"X has shape {tuple(shape)}; Found array with dim 3, expected features (n, f) or "

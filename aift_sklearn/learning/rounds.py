@@ -1,7 +1,7 @@
 """Rounds of learning: the first, which fixes what stays, and those that continue.
 
-A round is given a classifier and what it is taught, and ends by handing the classifier what to keep;
-the caller undoes a round that fails.
+A round is given a classifier and what it is taught, and ends by handing the classifier what to
+keep; the caller undoes a round that fails.
 """
 
 from __future__ import annotations

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import numpy as np
-
-from .._checks import check_images, check_option
+from .._checks import as_array, check_images, check_option
 from .._warnings import warn_caller
 from ..errors import BackendWarning, ExportError, MissingDependencyError
 from ..patches import count_patches, cut_views, patch_floats
@@ -186,7 +184,7 @@ def as_features(model: PatchModel, pool: Any) -> PatchModel:
         return model
     from ..networks.features import CNNFeatures
 
-    sample = np.asarray(pool[:1])
+    sample = as_array(pool[:1])
     sample = sample if sample.ndim == 2 else check_images(sample, ndim=sample.ndim)
     features = CNNFeatures(owner.backbone, batch_size=owner.batch_size, device=owner.device)
     features.fit(cut_views(model.patches, sample, [0])[:, 0])

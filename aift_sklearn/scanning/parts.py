@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._checks import as_array
 from ..errors import DataError
 from ..progress import ProgressBar
 
@@ -43,7 +44,7 @@ class Part(NamedTuple):
 
     def read(self, pool: Any) -> Array:
         """Read them as an array, or raise DataError where the pool gives others than it says."""
-        part = np.asarray(pool[self.start : self.stop])
+        part = as_array(pool[self.start : self.stop])
         expected = (self.stop - self.start, *np.shape(pool)[1:])
         if part.shape != expected:
             raise DataError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_images
+from .._checks import as_array, check_images
 from ..errors import DataError
 from ..progress import ProgressBar
 from ..scores import patch_consistency
@@ -228,7 +228,7 @@ class PoolPass:
         out : dict of str to ndarray, optional
             Arrays that results are put into.
         """
-        pool = pool if hasattr(pool, "shape") else np.asarray(pool)
+        pool = pool if hasattr(pool, "shape") else as_array(pool)
         shape = tuple(pool.shape)
 
         def work(part: Part, candidates: Array) -> dict[str, Array]:

@@ -189,7 +189,7 @@ def test_an_update_that_raises_late_is_undone(replay, error):
     kind = late(SGDClassifier)
     clf = AIFTClassifier(kind(loss="log_loss"), random_state=0, replay=replay).fit(X[:16], y[:16])
     before, estimator, coefficients = state(clf, X), clf.estimator_, clf.estimator_.coef_.copy()
-    token = clf._learnt
+    seam = clf._seam
     kind.fails = error
     # What is interrupted without a promise of being usable is undone like everything else.
     raised = KeyboardInterrupt if isinstance(error, TrainingInterrupted) else type(error)
@@ -200,10 +200,10 @@ def test_an_update_that_raises_late_is_undone(replay, error):
         assert clf.estimator_ is estimator
         assert_array_equal(clf.estimator_.coef_, coefficients)
         assert_same(state(clf, X), before)
-        assert clf._learnt is token
+        assert clf._seam is seam
     kind.fails = None
     clf.partial_fit(X[16:], y[16:])
-    assert clf._learnt is not token
+    assert clf._seam is not seam
     assert len(clf.memory_.y) == 24
 
 
