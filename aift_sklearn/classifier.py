@@ -73,9 +73,9 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         (ACFT(Q)). An estimator without ``partial_fit`` forgets when it is fitted, so "hard" gives
         it all of them.
     training_patches : int, default=4
-        Patches per candidate that are trained on in each epoch. An estimator with an
-        ``augmentation`` parameter draws fresh views in every epoch; any other is given that many
-        of the fixed patches, the whole candidate among them.
+        Patches per candidate that are trained on in each epoch. A `CNNClassifier` draws fresh views
+        in every epoch; any other estimator is given that many of the fixed patches, the whole
+        candidate among them.
     backend : {"auto", "torch", "onnx"}, default="auto"
         What predicts pools of images. "auto": ONNX Runtime, several times faster, where it is
         installed (extra ``cpu`` or ``gpu``), the estimator is a `CNNClassifier` or begins with

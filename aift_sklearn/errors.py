@@ -19,6 +19,7 @@ __all__ = [
     "ModelFileError",
     "ModelNotFittedError",
     "NonFiniteLossError",
+    "NonFiniteOutputError",
     "OutOfMemoryError",
     "ParameterError",
     "ProviderWarning",
@@ -45,8 +46,29 @@ class ExportError(AIFTError, RuntimeError):
     """A network cannot be turned into an ONNX graph, or does not fit the graph that there is."""
 
 
+class NonFiniteOutputError(DataError):
+    """A network gives NaN or infinity for an input.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong.
+    index : int
+        Row of the first such input.
+
+    Examples
+    --------
+    >>> NonFiniteOutputError("the network gives NaN for image 5.", index=5).index
+    5
+    """
+
+    def __init__(self, message: str, *, index: int = 0) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 class OutOfMemoryError(AIFTError, MemoryError):
-    """Not even a single patch fits the memory that is left."""
+    """Work does not fit the memory that is left, not even in its smallest parts."""
 
 
 class LabelError(AIFTError, ValueError):

@@ -508,6 +508,29 @@ def test_default_parts_suit_the_candidates():
     assert clf.estimator_.augmentation_views == 4
 
 
+class Augmenting(LogisticRegression):
+    """Somebody's classifier that has a parameter of the same name for something else."""
+
+    def __init__(self, augmentation=None):
+        super().__init__()
+        self.augmentation = augmentation
+
+    def fit(self, X, y):
+        assert self.augmentation in (None, "mixup")
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("augmentation", [None, "mixup"])
+def test_a_parameter_that_happens_to_be_called_augmentation_is_left_alone(augmentation):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3)), np.arange(20) % 2
+    clf = AIFTClassifier(Augmenting(augmentation)).fit(X, y).partial_fit(X, y)
+    assert clf.estimator_.augmentation == augmentation
+    # It is trained on the fixed patches, as any other.
+    plain = AIFTClassifier(LogisticRegression()).fit(X, y)
+    assert_allclose(clf.fit(X, y).predict_proba(X), plain.predict_proba(X))
+
+
 def test_patches_and_patches_cut_already_are_one_too_many():
     X, y = make_blobs(8)
     with pytest.raises(ParameterError, match=r"(?s)AffinePatches.*patches=None"):

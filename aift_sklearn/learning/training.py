@@ -86,9 +86,8 @@ class Trainer:
         """Clone the template, seeded, and let it draw its own training views if it can."""
         estimator = seeded(clone(self.template), check_random_state(self.seed))
         check_predicts_probabilities(estimator)
-        params = estimator.get_params(deep=False)
-        draws_views = "augmentation_views" in params and hasattr(self.patches, "sample")
-        if draws_views and params.get("augmentation", "unknown") is None:
+        draws_views = _augments_itself(estimator) and hasattr(self.patches, "sample")
+        if draws_views and estimator.augmentation is None:
             estimator.set_params(
                 augmentation=clone(self.patches), augmentation_views=self.training_patches
             )
@@ -96,8 +95,7 @@ class Trainer:
 
     def _call(self, method: str, estimator: Any, known: Memory, **params: Any) -> Trained:
         """Train the estimator on candidates if it draws views itself, else on patches."""
-        own = estimator.get_params(deep=False)
-        draws_views = "augmentation_views" in own and hasattr(own.get("augmentation"), "sample")
+        draws_views = _augments_itself(estimator) and estimator.augmentation is not None
         if draws_views and self.patches is not None:
             weight = {} if known.sample_weight is None else {"sample_weight": known.sample_weight}
             return _train(method, estimator, known.X, known.y, {**params, **weight})
@@ -164,6 +162,14 @@ def copy_to_continue(estimator: Any) -> Any:
             TrainingWarning,
         )
         return None
+
+
+def _augments_itself(estimator: Any) -> bool:
+    """Whether an estimator declares that ``augmentation=`` draws views of images, as a CNN does.
+
+    Others may have a parameter of that name, which means something else.
+    """
+    return getattr(type(estimator), "_augments_itself", False) is True
 
 
 def _restores_itself(estimator: Any) -> bool:

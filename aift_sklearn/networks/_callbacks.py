@@ -12,23 +12,35 @@ from skorch.callbacks import Callback, LRScheduler
 from ..errors import ParameterError
 from ..progress import ProgressBar
 
-__all__ = ["SCHEDULES", "LastEpoch", "ShowProgress", "ValidAccuracy", "fresh", "warm_up_and"]
+__all__ = [
+    "SCHEDULES",
+    "LastEpoch",
+    "ShowProgress",
+    "ValidAccuracy",
+    "copy_callback",
+    "warm_up_schedule",
+]
 
 SCHEDULES = ("linear", "cosine", "constant")
 """How the learning rate goes on after its rise."""
 
 
 class LastEpoch(Callback):
-    """Keep the trained weights of the last finished epoch, for an interrupt."""
+    """Keep the trained weights of the last finished epoch, for an interrupt.
+
+    Attributes
+    ----------
+    finished : tuple of int and dict, or None
+        How many epochs were finished, and the weights then.
+    """
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.network = network
-        self.state: dict[str, Any] | None = None
-        self.n_epochs = 0
+        self.finished: tuple[int, dict[str, Any]] | None = None
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        self.state = copy.deepcopy(self.network.state_dict())
-        self.n_epochs = len(net.history)
+        # In one step, as an interrupt may come between any two.
+        self.finished = len(net.history), copy.deepcopy(self.network.state_dict())
 
 
 class ValidAccuracy(Callback):
@@ -63,7 +75,7 @@ class ShowProgress(Callback):
         self.bar.describe(f"training, loss {net.history[-1, 'train_loss']:.3f}")
 
 
-def fresh(given: Any) -> Any:
+def copy_callback(given: Any) -> Any:
     """Copy or make a callback: it has a state, and each call starts without one."""
     named = isinstance(given, tuple) and len(given) == 2
     callback = given[1] if named else given
@@ -85,7 +97,7 @@ def fresh(given: Any) -> Any:
     return (given[0], callback) if named else callback
 
 
-def warm_up_and(schedule: str, n_batches: int) -> LRScheduler:
+def warm_up_schedule(schedule: str, n_batches: int) -> LRScheduler:
     """Let the learning rate rise over a fifth of the steps, then follow the schedule.
 
     AdamW knows no gradient scale at first and steps at full length in every weight, which spoils a

@@ -9,9 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from .._checks import check_features, check_images, check_int, image_shape
-from ..errors import DataError, ParameterError
-from .backbones import Backbone, build_backbone, to_tensor
-from .training import Network, infer, seeded
+from ..errors import DataError, OutOfMemoryError, ParameterError
+from ._cache import build_once
+from ._forward import explained_failure, is_out_of_memory, to_tensor
+from ._inference import infer
+from ._network import Network
+from .backbones import Backbone, build_backbone
+from .training import seeded
 
 __all__ = ["EmbeddingMixin", "pick_device"]
 
@@ -71,16 +75,35 @@ class EmbeddingMixin:
                 backbone.check_channels(X.shape[1])
             backbone.to(device).eval()
             try:
-                backbone.measure(to_tensor(X[:1]).to(device))
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise DataError(
-                    f"X has shape {X.shape}, which this backbone cannot take: {error}. Pass images "
-                    "of the channels and size that it was made for, or another backbone."
+                # Not one image alone: a body that mixes up images and their parts shows it then.
+                example = to_tensor(X[np.resize(np.arange(len(X)), 2)]).to(device)
+                with explained_failure(backbone, X.shape):
+                    backbone.measure(example)
+                    if backbone.channels_last is None:
+                        backbone.measure(example[:1])
+                        backbone.choose_layout(example)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"the backbone and two inputs of shape {X.shape[1:]} do not fit the memory "
+                    f"that is left on {device} ({error}). Free some, or pass smaller images "
+                    "(AffinePatches(size=...) cuts them), a smaller backbone, or device='cpu'."
                 ) from error
-        # Rewrites the strides of convolutions only, which are faster this way on CPU and GPU.
-        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return backbone
+
+    def _pretrained_backbone(self, X: Array) -> Backbone:
+        """Backbone with the weights from before training, built once for inputs like X."""
+        # By its name a backbone is known to take any size; one that is made has shapes of its own.
+        shape = () if isinstance(self.backbone, str) else X.shape[1:]
+        backbone = build_once(
+            self,
+            self.backbone,
+            (self.pretrained, pick_device(self.device), shape),
+            lambda: self._build_backbone(X),
+        )
+        if X.ndim == 4:
+            backbone.check_channels(X.shape[1])
         return backbone
 
     def _rebuilt(
@@ -98,13 +121,11 @@ class EmbeddingMixin:
             raise ParameterError(
                 f"the saved weights do not fit backbone={self.backbone!r}: {error}"
             ) from error
-        module.to(pick_device(self.device)).eval()
-        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return module
+        return module.to(pick_device(self.device)).eval()
 
-    def _infer(self, module: torch.nn.Module, X: Array) -> NDArray[np.float32]:
+    def _infer(self, module: torch.nn.Module, backbone: Backbone, X: Array) -> NDArray[np.float32]:
+        """Outputs of a network that is, or holds, the backbone: (n, ...), float32, finite."""
+        batch_size = check_int("batch_size", self.batch_size, minimum=1)
         device = pick_device(self.device)
-        check_int("batch_size", self.batch_size, minimum=1)
-        # A CPU is fastest while a batch stays in its caches, a GPU when it is kept busy.
-        batch_size = self.batch_size if device == "cpu" else max(256, self.batch_size)
-        return infer(module.eval(), X, batch_size=batch_size, device=device)
+        with explained_failure(module, X.shape):
+            return infer(module.eval(), backbone, X, batch_size=batch_size, device=device)

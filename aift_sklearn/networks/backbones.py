@@ -12,14 +12,13 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import DataError, MissingDependencyError, ParameterError
+from ._forward import check_output, is_out_of_memory, to_float
 
-__all__ = ["BACKBONES", "Backbone", "as_input", "build_backbone", "to_tensor"]
+__all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
 
 class Backbone(nn.Module):
@@ -37,10 +36,14 @@ class Backbone(nn.Module):
         Per-channel normalisation that the body was trained with, in units of [0, 1].
     head : nn.Module, optional
         Pre-training classifier, (k, E) → (k, classes) logits.
+    channels_last : bool, optional
+        Whether images and weights are stored channels-last, which is faster. By default
+        `choose_layout` finds out whether the body allows it.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    channels_last: bool | None = None
     architecture: str | None = None
     """Name of what was built by name; all of one name compute the same, but for their weights."""
 
@@ -52,6 +55,7 @@ class Backbone(nn.Module):
         mean: tuple[float, ...] = (0.0,),
         std: tuple[float, ...] = (1.0,),
         head: nn.Module | None = None,
+        channels_last: bool | None = None,
     ) -> None:
         super().__init__()
         self.body = body
@@ -60,6 +64,8 @@ class Backbone(nn.Module):
         self.embedding_size = 0
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        if channels_last is not None:
+            self.store_channels_last(channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Embed images (k, C, h, w) or features (k, f): (k, E)."""
@@ -67,15 +73,82 @@ class Backbone(nn.Module):
             if self.in_channels == 3 and x.shape[1] == 1:
                 x = x.expand(-1, 3, -1, -1)
             x = (x - self.mean) / self.std
-        x = self.body(x)
-        embedding: torch.Tensor = x.mean(dim=(2, 3)) if x.ndim == 4 else x.flatten(1)
+        output = self.body(x)
+        # A graph that is being exported would keep what is compared here as a condition.
+        if not torch.compiler.is_compiling():
+            check_output(output, x)
+        embedding: torch.Tensor = output.mean(dim=(2, 3)) if output.ndim == 4 else output
         return embedding
 
     def measure(self, x: torch.Tensor) -> None:
-        """Find the embedding size from an example, which also shapes lazy layers."""
+        """Find the embedding size from an example, which also shapes lazy layers.
+
+        Parameters
+        ----------
+        x : Tensor of shape (k, C, h, w) or (k, f)
+            The example.
+
+        Raises
+        ------
+        ParameterError
+            If the body gives something else than embeddings.
+        """
         # Not inference mode: weights that are made in it could not be trained.
         with torch.no_grad():
-            self.embedding_size = self(as_input(x)).shape[1]
+            self.embedding_size = self(to_float(x)).shape[1]
+        unshaped = [n for n, p in self.named_parameters() if nn.parameter.is_lazy(p)]
+        if unshaped:
+            raise ParameterError(
+                f"{', '.join(unshaped[:4])} of the backbone got no shape from an input of shape "
+                f"{tuple(x.shape)}: these lazy layers take no part in its forward. Pass a network "
+                "without them, or with their sizes."
+            )
+
+    def choose_layout(self, x: torch.Tensor) -> None:
+        """Store images channels-last if the body gives the same embeddings then.
+
+        A body that asks for contiguous memory, as ``x.view(len(x), -1)`` does, fails on such
+        images, and one that looks at strides may give something else.
+
+        Parameters
+        ----------
+        x : Tensor of shape (k, C, h, w) or (k, f)
+            Gives the shape and device of an example. Its pixels do not count: on a black image
+            all layouts look the same.
+        """
+        self.store_channels_last(False)
+        if x.ndim != 4:
+            return
+        # Two images: with one, more views happen to fit.
+        noise = torch.rand((2, *x.shape[1:]), generator=torch.Generator().manual_seed(0))
+        noise = noise.to(x.device)
+        try:
+            with torch.no_grad():
+                expected = self(self.arrange(noise))
+                self.store_channels_last(True)
+                found = self(self.arrange(noise))
+            tolerance = 1e-3 * float(expected.abs().max())
+            same = torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True)
+        except Exception as error:  # whatever a network raises that finds another layout
+            if is_out_of_memory(error):
+                raise
+            same = False
+        self.store_channels_last(same)
+
+    def store_channels_last(self, channels_last: bool) -> None:
+        """Store weights, and images that `arrange` is given, channels-last or contiguous."""
+        self.channels_last = channels_last
+        # Rewrites strides only; values and identity of the parameters stay.
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        # Weights that are made in inference mode could not be trained.
+        with torch.inference_mode(False):
+            self.to(memory_format=layout)  # type: ignore[call-overload]
+
+    def arrange(self, x: torch.Tensor) -> torch.Tensor:
+        """Store images (k, C, h, w) as the body is fastest with; features stay as they are."""
+        if x.ndim == 4 and self.channels_last:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous()
 
     def check_channels(self, channels: int) -> None:
         """Refuse images whose number of channels the body cannot take."""
@@ -105,17 +178,6 @@ class Backbone(nn.Module):
             self.head.requires_grad_(False)
 
 
-def to_tensor(X: NDArray[Any]) -> torch.Tensor:
-    """Copy an array into a tensor: a network may write into its input, and X may be read-only."""
-    return torch.from_numpy(np.array(X, order="C"))
-
-
-def as_input(images: torch.Tensor) -> torch.Tensor:
-    """Convert uint8 images to float in [0, 1]; store images channels-last, which is faster."""
-    images = images.float().div_(255) if images.dtype == torch.uint8 else images.float()
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-
-
 def _efficientnet_lite(number: int, pretrained: bool) -> Backbone:
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -132,7 +194,9 @@ def _efficientnet_lite(number: int, pretrained: bool) -> Backbone:
     )
     # Trained by TensorFlow's code with (x − 127) / 128 on [0, 255].
     scale = (127 / 255,) * 3, (128 / 255,) * 3
-    return Backbone(body, in_channels=3, mean=scale[0], std=scale[1], head=net._fc)
+    return Backbone(
+        body, in_channels=3, mean=scale[0], std=scale[1], head=net._fc, channels_last=True
+    )
 
 
 @functools.cache
@@ -181,7 +245,7 @@ BACKBONES: dict[str, Callable[[bool], Backbone]] = {
 
 
 def build_backbone(backbone: Any, *, pretrained: bool) -> Backbone:
-    """Build a fresh backbone.
+    """Build a backbone.
 
     Parameters
     ----------
@@ -201,7 +265,7 @@ def build_backbone(backbone: Any, *, pretrained: bool) -> Backbone:
     Raises
     ------
     ParameterError
-        If the name is unknown or the factory returns something else.
+        If the name is unknown, or the factory returns something else or TorchScript.
 
     Examples
     --------
@@ -236,5 +300,11 @@ def build_backbone(backbone: Any, *, pretrained: bool) -> Backbone:
         raise ParameterError(
             f"backbone={backbone!r}; expected a name, an nn.Module, or a function of no argument "
             f"that returns one; it gave {type(module).__name__}."
+        )
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        # Its batch-norm layers cannot be told from others, and would adapt to every batch.
+        raise ParameterError(
+            "backbone holds TorchScript (torch.jit.script or trace), whose layers cannot be frozen "
+            "or exported; pass the nn.Module that it was made from."
         )
     return module if isinstance(module, Backbone) else Backbone(module)

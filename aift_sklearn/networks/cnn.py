@@ -1,9 +1,8 @@
-"""CNNClassifier (image → class; skorch inside) and CNNFeatures (image → embedding)."""
+"""CNNClassifier: image → class, by a pre-trained CNN that is fine-tuned; skorch inside."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,53 +10,21 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from .._candidates import softmax
-from .._checks import (
-    check_groups,
-    check_int,
-    check_known_labels,
-    check_labels,
-    check_number,
-    check_option,
-    check_same_classes,
-    check_weights,
-    unchanged_on_error,
-)
+from .._checks import check_known_labels, check_labels, check_same_classes, unchanged_on_error
 from ..errors import ModelNotFittedError, ParameterError
 from ..persistence import SaveMixin
-from ._callbacks import SCHEDULES
 from ._embedding import EmbeddingMixin, pick_device
-from ._heldout import hold_out
+from ._network import Network, unchanged_network
+from ._settings import Taught, check_settings, count_trained_blocks, split_held_out
 from .backbones import BACKBONES
-from .features import CNNFeatures
-from .training import Examples, Network, Settings, seeded, train
+from .training import seeded, train
 
-__all__ = ["CNNClassifier", "CNNFeatures"]
+__all__ = ["CNNClassifier"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class _Taught:
-    """Checked images, classes, weights and groups of one call."""
-
-    X: Array
-    y: Array
-    weight: Array | None
-    groups: Array | None
-
-    @classmethod
-    def of(cls, X: Array, y: Array, weight: Any, groups: Any) -> Self:
-        """Check weights and groups, and leave out what weighs nothing."""
-        weight = check_weights(weight, len(y))
-        groups = check_groups(groups, len(y))
-        if weight is None or weight.all():
-            return cls(X, y, weight, groups)
-        rows = np.flatnonzero(weight)
-        return cls(X[rows], y[rows], weight[rows], None if groups is None else groups[rows])
 
 
 def _has_pretrained_head(self: CNNClassifier) -> bool:
@@ -171,8 +138,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     graph_output: ClassVar[str] = "logits"
     """What ``module_`` puts out, for those who compute it elsewhere."""
 
-    # A call that raises leaves the classifier as it was, or, interrupted, with a finished epoch.
+    # What an estimator around this one may rely on, and need not do itself: a call that fails
+    # leaves everything as it was; augmentation= draws other views of the images in every epoch.
     _restores_itself: ClassVar[bool] = True
+    _augments_itself: ClassVar[bool] = True
+
     # Whoever splits by groups need not have them handed on as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
     __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False}
@@ -260,7 +230,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         with unchanged_on_error(self):
             X = self._check_X(X, reset=True)
             y = check_labels(y, X)
-            return self._fit_anew(_Taught.of(X, y, sample_weight, groups), np.unique(y))
+            return self._fit_anew(Taught.checked(X, y, sample_weight, groups), np.unique(y))
 
     def partial_fit(
         self,
@@ -307,15 +277,16 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             first = not hasattr(self, "module_")
             X = self._check_X(X, reset=first)
             y = check_labels(y, X)
-            taught = _Taught.of(X, y, sample_weight, groups)
+            taught = Taught.checked(X, y, sample_weight, groups)
             if first:
                 return self._fit_anew(taught, np.unique(y if classes is None else classes))
             check_same_classes(classes, self.classes_)
             check_known_labels(y, self.classes_)
-            self._train(self.module_, taught, self.classes_, first=False)
+            with unchanged_network(self.module_):
+                self._train(self.module_, taught, self.classes_, first=False)
         return self
 
-    def _fit_anew(self, taught: _Taught, classes: Array) -> Self:
+    def _fit_anew(self, taught: Taught, classes: Array) -> Self:
         check_known_labels(taught.y, classes)
         # Kept: a later partial_fit draws on, it does not repeat.
         self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
@@ -325,16 +296,16 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self._train(network, taught, classes, first=True)
         return self
 
-    def _train(self, network: Network, taught: _Taught, classes: Array, *, first: bool) -> None:
+    def _train(self, network: Network, taught: Taught, classes: Array, *, first: bool) -> None:
         """Train the network and keep it."""
-        settings = self._settings(taught.y, classes, first=first)
-        network.backbone.freeze_all_but_last(self._n_blocks())
+        settings = check_settings(self, taught.y, classes, first=first)
+        network.backbone.freeze_all_but_last(count_trained_blocks(self.trainable))
         network.adapt_batch_norm = first and not self.pretrained
         # A copy, so that a call that fails does not draw from the one that is kept.
         self._rng = copy.deepcopy(self._rng)
         seed = int(self._rng.integers(2**31))
         measures = settings.early_stopping is not None or settings.calibrate
-        learnt, held_out = self._split(taught, classes, hold=measures)
+        learnt, held_out = split_held_out(self, taught, classes, self._rng, hold=measures)
         outcome = train(network, learnt, settings, held_out=held_out, seed=seed)
         if outcome.temperature is not None:
             self.temperature_ = outcome.temperature
@@ -344,71 +315,6 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self.history_ = outcome.history if first else [*self.history_, *outcome.history]
         if outcome.interrupt is not None:
             raise outcome.interrupt
-
-    def _split(
-        self, taught: _Taught, classes: Array, *, hold: bool
-    ) -> tuple[Examples, Examples | None]:
-        """What is trained on, and what is held out of it."""
-        views = check_int("augmentation_views", self.augmentation_views, minimum=1)
-        fraction = check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
-        codes = np.searchsorted(classes, taught.y).astype(np.int64)
-        # Slices, which copy no image.
-        kept: Any = slice(None)
-        held: Any = slice(0)
-        if hold:
-            kept, held = hold_out(codes, fraction, self._rng, taught.groups)
-
-        def weights(rows: Any) -> Array | None:
-            part = None if taught.weight is None else taught.weight[rows]
-            return None if part is None else part / part.mean()
-
-        learnt = Examples(taught.X[kept], codes[kept], weights(kept), self.augmentation, views)
-        if len(codes[held]) == 0:
-            return learnt, None
-        whole = getattr(self.augmentation, "whole", np.asarray)
-        return learnt, Examples(whole(taught.X[held]), codes[held], weights(held))
-
-    def _settings(self, y: Array, classes: Array, *, first: bool) -> Settings:
-        """Check what governs training, and put it together."""
-        check_option("class_weight", self.class_weight, (None, "balanced"))
-        check_option("schedule", self.schedule, SCHEDULES)
-        check_option("calibration", self.calibration, (None, "temperature"))
-        weight = None
-        if self.class_weight == "balanced":
-            present = np.unique(y)
-            weight = np.ones(len(classes), dtype=np.float32)
-            weight[np.searchsorted(classes, present)] = compute_class_weight(
-                "balanced", classes=present, y=y
-            )
-        patience = self.early_stopping
-        if patience is not None:
-            patience = check_int("early_stopping", patience, minimum=1)
-        if not isinstance(self.callbacks, (list, tuple, type(None))):
-            raise ParameterError(
-                f"callbacks={self.callbacks!r}; expected a list of skorch callbacks, or None."
-            )
-        factor = check_number("continued_lr_factor", self.continued_lr_factor, low=0)
-        return Settings(
-            lr=check_number("lr", self.lr, low=0) * (1.0 if first else factor),
-            head_lr_factor=check_number("head_lr_factor", self.head_lr_factor, low=0),
-            max_epochs=check_int("max_epochs", self.max_epochs, minimum=1),
-            batch_size=check_int("batch_size", self.batch_size, minimum=1),
-            weight_decay=check_number("weight_decay", self.weight_decay, low=0),
-            max_grad_norm=check_number("max_grad_norm", self.max_grad_norm, low=0),
-            class_weight=weight,
-            schedule=self.schedule,
-            early_stopping=patience,
-            calibrate=self.calibration is not None,
-            callbacks=tuple(self.callbacks or ()),
-            device=pick_device(self.device),
-            verbose=self.verbose,
-        )
-
-    def _n_blocks(self) -> int | None:
-        if isinstance(self.trainable, str):
-            check_option("trainable", self.trainable, ("all", "head"))
-            return None if self.trainable == "all" else 0
-        return check_int("trainable", self.trainable, minimum=0)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Probabilities of the classes.
@@ -429,8 +335,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Before the first label; `embed` works even then.
         """
         self._check_fitted("predict_proba")
-        logits = self._infer(self.module_, self._check_X(X)).astype(np.float64)
-        return softmax(logits / self.temperature_)
+        logits = self._infer(self.module_, self.module_.backbone, self._check_X(X))
+        return softmax(logits.astype(np.float64) / self.temperature_)
 
     def predict(self, X: Any) -> Array:
         """Predict the class of each image.
@@ -467,11 +373,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Before the first label, if the backbone is not pre-trained.
         """
         X = self._check_X(X)
-        if hasattr(self, "module_"):
-            return self._infer(self.module_.backbone, X)
-        if not self.pretrained:
+        if not hasattr(self, "module_") and not self.pretrained:
             self._check_fitted("embed without a pre-trained backbone")
-        return self._infer(self._build_backbone(X), X)
+        fitted = hasattr(self, "module_")
+        backbone = self.module_.backbone if fitted else self._pretrained_backbone(X)
+        return self._infer(backbone, backbone, X)
 
     @available_if(_has_pretrained_head)
     def pretrained_proba(self, X: Any) -> NDArray[np.float32]:
@@ -488,11 +394,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Probabilities of ImageNet's classes.
         """
         X = self._check_X(X)
-        backbone = self._build_backbone(X)
+        backbone = self._pretrained_backbone(X)
         if backbone.head is None:
             raise ParameterError(f"backbone={self.backbone!r} has no pre-training head.")
         network = torch.nn.Sequential(backbone, backbone.head)
-        return softmax(self._infer(network, X).astype(np.float64))
+        return softmax(self._infer(network, backbone, X).astype(np.float64))
 
     def _check_fitted(self, method: str) -> None:
         if not hasattr(self, "module_"):

@@ -6,16 +6,23 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from ..errors import ModelNotFittedError
 from ..persistence import SaveMixin
+from ._cache import built_before
 from ._embedding import EmbeddingMixin
 
 __all__ = ["CNNFeatures"]
 
 
-class CNNFeatures(SaveMixin, EmbeddingMixin, TransformerMixin, BaseEstimator):
+class CNNFeatures(
+    SaveMixin,
+    EmbeddingMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """Embed images with a pre-trained CNN, as the first step of a pipeline.
 
     Parameters
@@ -101,13 +108,27 @@ class CNNFeatures(SaveMixin, EmbeddingMixin, TransformerMixin, BaseEstimator):
             If the backbone is neither pre-trained nor fitted.
         """
         X = self._check_X(X)
-        if hasattr(self, "module_"):
-            return self._infer(self.module_, X)
-        if not self.pretrained:
+        fitted = hasattr(self, "module_")
+        if not fitted and not self.pretrained:
             raise ModelNotFittedError("CNNFeatures without pre-training: call fit first.")
-        return self._infer(self._build_backbone(X), X)
+        backbone = self.module_ if fitted else self._pretrained_backbone(X)
+        return self._infer(backbone, backbone, X)
 
+    # Not wrapped by set_output: always an array.
     embed = transform
+
+    @property
+    def _n_features_out(self) -> int:
+        """E, for `get_feature_names_out`, which names columns cnnfeatures0 … of any container."""
+        if hasattr(self, "module_"):
+            return int(self.module_.embedding_size)
+        known = built_before(self)
+        if known is None and self.pretrained and isinstance(self.backbone, str):
+            # A backbone by name takes any size, and tells its embedding's by an example.
+            known = self._pretrained_backbone(np.zeros((1, 3, 64, 64), np.uint8))
+        if known is None:
+            raise AttributeError("the size of the embedding is known after fit or transform")
+        return known.embedding_size
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_") or self.pretrained

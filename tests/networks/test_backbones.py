@@ -16,13 +16,12 @@ from torch import nn
 
 from aift_sklearn import AIFTClassifier, CNNClassifier, CNNFeatures
 from aift_sklearn.errors import DataError, MissingDependencyError, ParameterError
+from aift_sklearn.networks._forward import to_float, to_tensor
 from aift_sklearn.networks.backbones import (
     BACKBONES,
     Backbone,
     _lite_weights,
-    as_input,
     build_backbone,
-    to_tensor,
 )
 
 
@@ -193,7 +192,7 @@ def test_images_are_normalised_and_maps_averaged(n, channels, size, mean, std):
         window = x[:, None, :, r : r + 3, c : c + 3]
         expected += (window * weight).sum(axis=(2, 3, 4)) + bias
     with torch.no_grad():
-        found = backbone(as_input(to_tensor(X))).numpy()
+        found = backbone(to_float(to_tensor(X))).numpy()
     assert_allclose(found, expected / len(places), rtol=1e-4, atol=1e-4)
 
 
@@ -229,7 +228,7 @@ def test_arrays_become_input_without_being_changed(images):
     shape = (2, 3, 4, 5) if images else (2, 6)
     X = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     X.flags.writeable = False
-    x = as_input(to_tensor(X))
+    x = Backbone(network(), channels_last=True).arrange(to_float(to_tensor(X)))
     assert x.dtype == torch.float32
     assert_array_equal(x.numpy(), X.astype(np.float32) / 255)
     assert x.is_contiguous(memory_format=torch.channels_last) if images else x.is_contiguous()
