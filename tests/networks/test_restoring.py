@@ -3,6 +3,7 @@
 import copy
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,9 @@ def classifier(**params):
         "calibration": "temperature",
         "random_state": 0,
     }
-    return CNNClassifier(Odd(), **defaults | params)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CNNClassifier(Odd(), **defaults | params)
 
 
 def snapshot(cnn):
@@ -96,6 +99,7 @@ class RaisesAt:
 
     def __init__(self, k, error):
         self.k, self.error, self.n_lines, self.where = k, error, 0, None
+        self.callers = []
 
     def __enter__(self):
         self.previous = sys.gettrace()
@@ -108,8 +112,9 @@ class RaisesAt:
 
     def _call(self, frame, event, argument):
         name = frame.f_code.co_filename
-        # What undoes a failure is not made to fail as well; nor is what comes after the call.
-        guards = ("unchanged_network", "restore", "__init__", "unchanged_on_error")
+        # What undoes a failure is not made to fail as well. Between the end of training and that
+        # of the call everything is as after it.
+        guards = ("unchanged_network", "restore", "__init__", "fit", "partial_fit")
         inside = name.startswith(ROOM) and frame.f_code.co_name not in guards
         return self._line if inside else None
 
@@ -118,6 +123,7 @@ class RaisesAt:
             self.n_lines += 1
             if self.n_lines > self.k:
                 self.where = f"{frame.f_code.co_name}:{frame.f_lineno}"
+                self.callers = [entry.name for entry in traceback.extract_stack(frame)]
                 raise self.error
         return self._line
 
@@ -130,13 +136,7 @@ def n_lines():
     return trace.n_lines
 
 
-ERRORS = [
-    KeyboardInterrupt(),
-    RuntimeError("spoilt"),
-    MemoryError(),
-    SystemExit(1),
-    OSError("disk"),
-]
+ERRORS = [KeyboardInterrupt, RuntimeError, MemoryError, SystemExit, OSError]
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
@@ -148,7 +148,7 @@ def test_a_call_that_fails_at_a_random_moment_changes_nothing(method, n_lines, s
     cnn.set_params(trainable=1)
     module, before = cnn.module_, snapshot(cnn)
     try:
-        with RaisesAt(int(share * n_lines * 0.999), error) as trace:
+        with RaisesAt(int(share * n_lines * 0.999), error("spoilt")) as trace:
             getattr(cnn, method)(X, Y)
     except TrainingInterrupted:
         # Kept on purpose: usable, and only after an epoch.
@@ -160,8 +160,10 @@ def test_a_call_that_fails_at_a_random_moment_changes_nothing(method, n_lines, s
         assert cnn.module_ is module, trace.where
         assert_equal(before, snapshot(cnn))
         return
-    # In inference a lack of memory is answered with a smaller batch.
-    assert trace.where is None or isinstance(error, MemoryError), f"swallowed at {trace.where}"
+    # A lack of memory in inference is answered with a smaller batch, a failure in the trial of a
+    # memory layout with the other one.
+    answered = error is MemoryError or "choose_layout" in trace.callers
+    assert trace.where is None or answered, f"swallowed at {trace.where}"
 
 
 class FailsAt(Callback):
@@ -191,19 +193,19 @@ for _moment in MOMENTS:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("error", ERRORS[:3], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("error", ERRORS[:3])
 def test_a_callback_that_fails_changes_nothing(moment, error):
     cnn = classifier().fit(X, Y)
     before = snapshot(cnn)
     after = 0 if moment.startswith("on_train") else 1
-    cnn.set_params(callbacks=[lambda: FailsAt(moment, error, after)], trainable="head")
+    cnn.set_params(callbacks=[lambda: FailsAt(moment, error("spoilt"), after)], trainable="head")
     try:
         cnn.partial_fit(X, Y)
     except TrainingInterrupted:
         # A second epoch's end, or what comes after training, has a finished epoch before it.
         assert moment in ("on_epoch_begin", "on_epoch_end", "on_train_end")
         return
-    except (type(error), MemoryError):
+    except (error, MemoryError):
         cnn.set_params(callbacks=None, trainable="all")
         assert_equal(before, snapshot(cnn))
         return
