@@ -24,7 +24,7 @@ from .learning.base import ContinualClassifier
 from .learning.start import choose_estimator, fit_patches
 from .learning.training import Trained, _OneClass
 from .memory import Memory
-from .persistence import SaveMixin
+from ._saving import SaveMixin
 from .prediction import Seam, as_features
 from .scanning.engine import EstimatorEngine
 from .scanning.model import PatchModel

@@ -17,12 +17,13 @@ PACKAGE = Path(aift_sklearn.__file__).parent
 ROOMS = [
     "errors",
     "_writing",
+    "_versions",
+    "_saving",
     "_checks",
     "_warnings",
     "progress",
     "_candidates",
     "memory",
-    "persistence",
     "scores",
     "selection",
     "patches",
@@ -34,10 +35,17 @@ ROOMS = [
     "classifier",
     "query",
     "learner",
+    "persistence",
     "study",
     "cli",
     "__main__",
 ]
+
+# Every estimator inherits `save`, and `save` names every estimator: imported once it is called.
+LATE = ("_saving", "persistence.folder")
+
+# Tables of public names and their homes, which resolve on first use.
+LAZY_TABLE = "_HOME"
 
 
 def module_names():
@@ -51,17 +59,49 @@ MODULES = list(module_names())
 NAMES = {name for name, _ in MODULES}
 
 
-def imported_modules(name, path):
-    """Modules of the package that a module imports, wherever the import stands."""
-    parents = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = parents[: len(parents) - node.level + 1]
-            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+def resolved(base, text):
+    """The module that "aift_sklearn.x" or ".x" means in a package, or None."""
+    if text.startswith("."):
+        n_dots = len(text) - len(text.lstrip("."))
+        parts = [*base[: len(base) - n_dots + 1], *filter(None, text[n_dots:].split("."))]
+    else:
+        first, *parts = text.split(".")
+        if first != "aift_sklearn":
+            return None
+    # What comes last may be a class or a function.
+    known = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((name for name in known if name in NAMES), None)
+
+
+def modules_imported(base, tree):
+    """Modules of the package that are imported, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
             for alias in node.names:
-                inner = f"{module}.{alias.name}".lstrip(".")
-                if inner in NAMES or module:
-                    yield inner if inner in NAMES else module
+                yield resolved(base, f"{module}{'' if module.endswith('.') else '.'}{alias.name}")
+        elif isinstance(node, ast.Import):
+            yield from (resolved(base, alias.name) for alias in node.names)
+
+
+def modules_named(base, tree):
+    """Modules of the package that are named as text, to be imported later."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value.startswith("aift_sklearn."):
+                yield resolved(base, node.value)
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+            yield from (resolved(base, text) for text in texts)
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == LAZY_TABLE:
+            homes = [ast.literal_eval(value) for value in node.value.values]
+            yield from (resolved(base, f".{home}") for home in homes)
+
+
+def used_modules(name, path, find):
+    base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found = set(find(base, ast.parse(path.read_text("utf-8")))) - {None, name}
+    return found - {LATE[1]} if name == LATE[0] else found
 
 
 def room(module):
@@ -73,15 +113,38 @@ def test_every_room_has_its_place():
 
 
 @pytest.mark.parametrize(("name", "path"), MODULES)
-def test_modules_import_from_rooms_before_their_own(name, path):
-    for imported in imported_modules(name, path):
-        if room(imported) != room(name):
-            here, there = ROOMS.index(room(name)), ROOMS.index(room(imported))
-            assert there < here, f"{name} imports {imported}"
+@pytest.mark.parametrize("find", [modules_imported, modules_named])
+def test_modules_import_from_rooms_before_their_own(name, path, find):
+    for used in used_modules(name, path, find):
+        if room(used) != room(name):
+            here, there = ROOMS.index(room(name)), ROOMS.index(room(used))
+            assert there < here, f"{name} uses {used}"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("from .graph import x", {"onnx.graph"}),
+        ("def f():\n    from ..scores import entropy", {"scores"}),
+        ("from .. import scores, __version__", {"scores"}),
+        ("import aift_sklearn.learner as x", {"learner"}),
+        ("from aift_sklearn.query import random_sampling", {"query"}),
+        ("import numpy.random\nfrom sklearn import base", set()),
+        ("HOMES = {'AIFTLearner': 'aift_sklearn.learner'}", {"learner"}),
+        ("import_module('aift_sklearn.classifier.AIFTClassifier')", {"classifier"}),
+        ("importlib.import_module('..learner', __package__)", {"learner"}),
+        ("_HOME = {'a': 'graph', 'b': '.learner'}", {"onnx.graph", "learner"}),
+        ("x = 'see aift_sklearn.learner', '.learner', 'learner'", set()),
+    ],
+)
+def test_imports_are_found_however_they_are_written(code, expected):
+    tree = ast.parse(code)
+    found = {*modules_imported(["onnx"], tree), *modules_named(["onnx"], tree)}
+    assert found - {None} == expected
 
 
 def test_no_room_imports_in_circles():
-    imports = {name: set(imported_modules(name, path)) - {name} for name, path in MODULES}
+    imports = {name: used_modules(name, path, modules_imported) for name, path in MODULES}
     # A package itself only gathers the names of its modules.
     imports = {name: known for name, known in imports.items() if "." in name or name not in ROOMS}
     done = set()

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from .._saving import SaveMixin
 from ..errors import ModelNotFittedError
-from ..persistence import SaveMixin
 from ._cache import built_before
 from ._embedding import EmbeddingMixin
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from .._candidates import softmax, with_columns
+from .._versions import package_versions
 from .._writing import write_atomically
 from ..errors import DataError, ExportError, MissingDependencyError, ModelFileError
 from ..patches._resampling import as_floats
-from ..persistence import package_versions
 from ..scores import EPS, n_kept
 from .assembly import OPSET, join_graphs, subgraph
 from .fused import head_graph, patch_graph, score_graph, softmax_graph

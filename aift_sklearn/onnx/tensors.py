@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..networks.training import Network
+from ..networks._network import Network
 
 __all__ = ["named_tensors", "raw_bytes", "settings_of"]
 

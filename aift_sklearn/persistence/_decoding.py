@@ -69,25 +69,25 @@ class Decoder:
         kinds: dict[str, Callable[[], Any]] = {
             "float": lambda: float(tree["value"]),
             "tuple": lambda: tuple(self.decode(tree["items"], path)),
-            "dict": lambda: self._attributes(tree["items"], path),
+            "dict": lambda: self._decode_each(tree["items"], path),
             "pairs": lambda: {self.decode(k): self.decode(v, path) for k, v in tree["items"]},
             "array": lambda: np.array(self.arrays[tree["array"]]),
             "scalar": lambda: self.arrays[tree["array"]][()],
             "strings": lambda: np.array(tree["items"], dtype=object).reshape(tree["shape"]),
-            "frame": lambda: self._frame(tree, path),
-            "generator": lambda: self._generator(tree),
-            "random state": lambda: self._random_state(tree),
+            "frame": lambda: self._decode_frame(tree, path),
+            "generator": lambda: self._decode_generator(tree),
+            "random state": lambda: self._decode_random_state(tree),
             "function": lambda: find_function(tree["name"]),
             "partial": lambda: functools.partial(
                 self.decode(tree["function"], path),
                 *self.decode(tree["args"], path),
                 **self.decode(tree["keywords"], path),
             ),
-            "pipeline": lambda: self._pipeline(tree, path),
-            "object": lambda: self._object(tree, path),
-            "memory": lambda: self._memory(tree, path),
-            "supplied": lambda: self._supplied(tree, path),
-            "skops": lambda: self._sklearn(tree),
+            "pipeline": lambda: self._decode_pipeline(tree, path),
+            "object": lambda: self._decode_object(tree, path),
+            "memory": lambda: self._decode_memory(tree, path),
+            "supplied": lambda: self._take_supplied(tree, path),
+            "skops": lambda: self._decode_sklearn(tree),
         }
         try:
             decode = kinds[tree["$"]]
@@ -95,17 +95,17 @@ class Decoder:
             raise ModelFileError(f"{'.'.join(path)}: unknown entry {tree!r:.80}.") from error
         return decode()
 
-    def _attributes(self, values: Mapping[str, Tree], path: tuple[str, ...]) -> dict[str, Any]:
+    def _decode_each(self, values: Mapping[str, Tree], path: tuple[str, ...]) -> dict[str, Any]:
         return {name: self.decode(value, (*path, name)) for name, value in values.items()}
 
-    def _frame(self, tree: Tree, path: tuple[str, ...]) -> Any:
+    def _decode_frame(self, tree: Tree, path: tuple[str, ...]) -> Any:
         import pandas as pd
 
         columns = dict(enumerate(self.decode(tree["columns"], path)))
         frame = pd.DataFrame(columns, index=self.decode(tree["index"], path))
         return frame.set_axis(self.decode(tree["names"], path), axis=1)
 
-    def _generator(self, tree: Tree) -> np.random.Generator:
+    def _decode_generator(self, tree: Tree) -> np.random.Generator:
         state = self.decode(tree["state"])
         name = state["bit_generator"]
         if name not in BIT_GENERATORS:
@@ -114,35 +114,35 @@ class Decoder:
         bit_generator.state = state
         return np.random.Generator(bit_generator)
 
-    def _random_state(self, tree: Tree) -> np.random.RandomState:
+    def _decode_random_state(self, tree: Tree) -> np.random.RandomState:
         random_state = np.random.RandomState()
         random_state.set_state(self.decode(tree["state"]))
         return random_state
 
-    def _pipeline(self, tree: Tree, path: tuple[str, ...]) -> Pipeline:
+    def _decode_pipeline(self, tree: Tree, path: tuple[str, ...]) -> Pipeline:
         steps = [(name, self.decode(step, (*path, name))) for name, step in tree["steps"]]
         pipeline = Pipeline(steps)
-        vars(pipeline).update(self._attributes(tree["attributes"], path))
+        vars(pipeline).update(self._decode_each(tree["attributes"], path))
         return pipeline
 
-    def _object(self, tree: Tree, path: tuple[str, ...]) -> Any:
+    def _decode_object(self, tree: Tree, path: tuple[str, ...]) -> Any:
         name = tree["class"]
         if name not in CLASSES:
             raise ModelFileError(f"unknown class {name!r}; expected one of {sorted(CLASSES)}.")
         kind = getattr(importlib.import_module(CLASSES[name]), name)
         value = kind.__new__(kind)
-        attributes = self._attributes(tree["attributes"], path)
-        if isinstance(attributes.get("memory_"), _LeftOut):
+        attributes = self._decode_each(tree["attributes"], path)
+        if isinstance(attributes.get("memory_"), _MemoryLeftOut):
             attributes.pop("memory_")
         if "left_out" in tree:
-            taught = self._supplied_memory(tree["left_out"], optional=self.used_memory)
+            taught = self._take_supplied_memory(tree["left_out"], optional=self.used_memory)
             attributes["X_training"], attributes["y_training"] = taught or (None, None)
         vars(value).update(attributes)
         if "network" in tree:
-            value.module_ = self._network(tree["network"], value)
+            value.module_ = self._decode_network(tree["network"], value)
         return value
 
-    def _network(self, tree: Tree, owner: Any) -> Any:
+    def _decode_network(self, tree: Tree, owner: Any) -> Any:
         prefix = tree["prefix"] + "."
         weights = {
             name.removeprefix(prefix): tensor
@@ -151,16 +151,18 @@ class Decoder:
         }
         return owner._rebuilt(weights, tree["embedding_size"], tree["n_classes"])
 
-    def _memory(self, tree: Tree, path: tuple[str, ...]) -> Any:
-        fields = self._attributes(tree["fields"], path)
+    def _decode_memory(self, tree: Tree, path: tuple[str, ...]) -> Any:
+        fields = self._decode_each(tree["fields"], path)
         if "fingerprint" in tree:
-            taught = self._supplied_memory(tree)
+            taught = self._take_supplied_memory(tree)
             if taught is None:
-                return _LeftOut()
+                return _MemoryLeftOut()
             fields["X"], fields["y"] = taught
         return Memory(**fields)
 
-    def _supplied_memory(self, tree: Tree, *, optional: bool = False) -> tuple[Array, Array] | None:
+    def _take_supplied_memory(
+        self, tree: Tree, *, optional: bool = False
+    ) -> tuple[Array, Array] | None:
         """Return the memory supplied, if it is what the tree describes."""
         if self.memory is None or tree is None:
             return None
@@ -180,7 +182,7 @@ class Decoder:
             "order and with the same labels."
         )
 
-    def _supplied(self, tree: Tree, path: tuple[str, ...]) -> Any:
+    def _take_supplied(self, tree: Tree, path: tuple[str, ...]) -> Any:
         if path[-1] == "query_strategy" and self.query_strategy is not None:
             return self.query_strategy
         name = "__".join(part.rstrip("_") for part in path)
@@ -196,7 +198,7 @@ class Decoder:
             f"again: load(folder, {way}), with an estimator built as the saved one was."
         )
 
-    def _sklearn(self, tree: Tree) -> Any:
+    def _decode_sklearn(self, tree: Tree) -> Any:
         import skops.io
 
         data = self.skops[tree["file"]]
@@ -214,5 +216,5 @@ class Decoder:
             raise ModelFileError(f"{tree['class']} cannot be read by skops: {error}") from error
 
 
-class _LeftOut:
+class _MemoryLeftOut:
     """Stands for labelled candidates that were neither stored nor supplied."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from .._saving import transient_attributes
 from ..errors import ModelFileError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ CLASSES = {
     "JitterPatches": "aift_sklearn.patches.jitter",
 }
 """What a tree may be built of: this package's estimators, and the modules that hold them."""
-_FUNCTIONS = {
+_STRATEGIES = {
     "aift_sampling": "aift_sklearn.query",
     "random_sampling": "aift_sklearn.query",
     "entropy_sampling": "modAL.uncertainty",
@@ -56,7 +57,7 @@ _FUNCTIONS = {
 }
 BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 """NumPy's generators of random bits."""
-_HINT = (
+_SKOPS_HINT = (
     "Define functions in a module; of a search or a calibration around a network, save the "
     "estimator inside, such as best_estimator_."
 )
@@ -131,7 +132,7 @@ class Encoder:
         self.arrays: dict[str, Array] = {}
         self.tensors: dict[str, torch.Tensor] = {}
         self.skops: dict[str, bytes] = {}
-        self._names: dict[bytes, str] = {}
+        self._array_names: dict[bytes, str] = {}
 
     def encode(self, value: Any, path: tuple[str, ...] = ()) -> Tree:  # noqa: PLR0911
         """Encode a value; ``path`` says where it was found, for errors and for supplying again."""
@@ -144,16 +145,16 @@ class Encoder:
         if isinstance(value, np.ndarray):
             return self._encode_array(value, path)
         if isinstance(value, np.generic):
-            return {"$": "scalar", "array": self._keep(np.asarray(value), path)}
+            return {"$": "scalar", "array": self._keep_array(np.asarray(value), path)}
         if isinstance(value, (np.random.Generator, np.random.RandomState)):
-            return self._encode_chance(value, path)
+            return self._encode_random_numbers(value, path)
         if isinstance(value, BaseEstimator):
             return self._encode_estimator(value, path)
         if callable(value):
             return self._encode_function(value, path)
         if hasattr(value, "iloc") and hasattr(value, "columns"):
             return self._encode_frame(value, path)
-        raise _unsupported(value, path)
+        raise _unsupported_error(value, path)
 
     def _encode_frame(self, value: Any, path: tuple[str, ...]) -> Tree:
         columns = [value.iloc[:, k].to_numpy() for k in range(value.shape[1])]
@@ -168,8 +169,8 @@ class Encoder:
         if type(value) is Pipeline:
             steps = [[name, self.encode(step, (*path, name))] for name, step in value.steps]
             rest = {k: v for k, v in vars(value).items() if k != "steps"}
-            return {"$": "pipeline", "steps": steps, "attributes": self._attributes(rest, path)}
-        if _own_class(value) is not None:
+            return {"$": "pipeline", "steps": steps, "attributes": self._encode_each(rest, path)}
+        if _is_own_class(type(value)):
             return self._encode_own(value, path)
         return self._encode_sklearn(value, path)
 
@@ -178,40 +179,40 @@ class Encoder:
             if not all(isinstance(key, str) for key in value):
                 pairs = [[self.encode(k, path), self.encode(v, path)] for k, v in value.items()]
                 return {"$": "pairs", "items": pairs}
-            return {"$": "dict", "items": self._attributes(value, path)}
+            return {"$": "dict", "items": self._encode_each(value, path)}
         if hasattr(value, "_fields"):
             if type(value).__module__ != "aift_sklearn.memory":
-                raise _unsupported(value, path)
+                raise _unsupported_error(value, path)
             return self._encode_memory(value, path)
         items = [self.encode(item, (*path, str(k))) for k, item in enumerate(value)]
         if type(value) is list:
             return items
         if type(value) is tuple:
             return {"$": "tuple", "items": items}
-        raise _unsupported(value, path)
+        raise _unsupported_error(value, path)
 
     def _encode_memory(self, memory: Any, path: tuple[str, ...]) -> Tree:
         kept = memory._asdict()
         node: dict[str, Any] = {"$": "memory"}
         if not self.include_memory:
             node |= describe_memory(np.asarray(kept.pop("X")), kept.pop("y"))
-        return {**node, "fields": self._attributes(kept, path)}
+        return {**node, "fields": self._encode_each(kept, path)}
 
     def _encode_array(self, value: Array, path: tuple[str, ...]) -> Tree:
         if value.dtype == object and all(isinstance(item, str) for item in value.flat):
             return {"$": "strings", "items": value.ravel().tolist(), "shape": list(value.shape)}
-        return {"$": "array", "array": self._keep(value, path)}
+        return {"$": "array", "array": self._keep_array(value, path)}
 
-    def _keep(self, value: Array, path: tuple[str, ...]) -> str:
+    def _keep_array(self, value: Array, path: tuple[str, ...]) -> str:
         if type(value) is not np.ndarray or value.dtype.hasobject:
-            raise _unsupported(value, path)
+            raise _unsupported_error(value, path)
         digest = hashlib.sha256(f"{value.dtype.str} {value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
-        name = self._names.setdefault(digest.digest(), f"a{len(self.arrays)}")
+        name = self._array_names.setdefault(digest.digest(), f"a{len(self.arrays)}")
         self.arrays[name] = value
         return name
 
-    def _encode_chance(self, value: Any, path: tuple[str, ...]) -> Tree:
+    def _encode_random_numbers(self, value: Any, path: tuple[str, ...]) -> Tree:
         if isinstance(value, np.random.Generator):
             kind, state = "generator", value.bit_generator.state
         else:
@@ -227,13 +228,14 @@ class Encoder:
                 "keywords": self.encode(value.keywords, path),
             }
         name = getattr(value, "__name__", "")
-        if name not in _FUNCTIONS or value is not find_function(name):
-            raise _unsupported(value, path)
+        if name not in _STRATEGIES or value is not find_function(name):
+            raise _unsupported_error(value, path)
         return {"$": "function", "name": name}
 
     def _encode_own(self, value: Any, path: tuple[str, ...]) -> Tree:
         # What is not pickled is not stored either.
-        attributes = dict(value.__getstate__())
+        transient = transient_attributes(value)
+        attributes = {k: v for k, v in value.__getstate__().items() if k not in transient}
         node: dict[str, Any] = {"$": "object", "class": type(value).__name__}
         if "module_" in attributes:
             node["network"] = self._encode_network(attributes.pop("module_"))
@@ -247,11 +249,13 @@ class Encoder:
             here = (*path, name)
             try:
                 encoded[name] = self.encode(attribute, here)
-            except UnsupportedModelError:
+            except UnsupportedModelError as error:
+                if name.startswith("_"):
+                    raise _private_error(error, name, type(value).__name__) from error
                 # What the user passed, the user can pass again.
                 if name not in parameters:
                     raise
-                encoded[name] = {"$": "supplied", "type": _kind(attribute)}
+                encoded[name] = {"$": "supplied", "type": _type_phrase(attribute)}
         return {**node, "attributes": encoded}
 
     def _encode_network(self, module: Any) -> Tree:
@@ -275,7 +279,7 @@ class Encoder:
         except Exception as error:  # skops raises what its parts do
             raise UnsupportedModelError(
                 f"{'.'.join(path) or type(value).__name__} cannot be stored by skops: {error}. "
-                f"{_HINT}"
+                f"{_SKOPS_HINT}"
             ) from error
         # A lambda, or a function inside another, would not be found again; a network, which some
         # releases of skops do store, would be trusted as a whole.
@@ -285,7 +289,7 @@ class Encoder:
         if unfit:
             raise UnsupportedModelError(
                 f"{'.'.join(path) or type(value).__name__} holds {unfit[:4]}, which cannot be "
-                f"stored inside it. {_HINT}"
+                f"stored inside it. {_SKOPS_HINT}"
             )
         name = f"s{len(self.skops)}"
         self.skops[name] = data
@@ -302,29 +306,35 @@ class Encoder:
                 "of this package around your estimator."
             )
 
-    def _attributes(self, values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Tree]:
+    def _encode_each(self, values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Tree]:
         return {name: self.encode(value, (*path, name)) for name, value in values.items()}
 
 
-def _own_class(value: Any) -> str | None:
-    name = type(value).__name__
-    return name if CLASSES.get(name) == type(value).__module__ else None
+def _is_own_class(kind: type) -> bool:
+    return CLASSES.get(kind.__name__) == kind.__module__
 
 
 def find_function(name: str) -> Any:
     """Return one of the query strategies that a tree may name."""
-    if name not in _FUNCTIONS:
-        raise ModelFileError(f"unknown function {name!r}; expected one of {sorted(_FUNCTIONS)}.")
-    return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name not in _STRATEGIES:
+        raise ModelFileError(f"unknown function {name!r}; expected one of {sorted(_STRATEGIES)}.")
+    return getattr(importlib.import_module(_STRATEGIES[name]), name)
 
 
-def _kind(value: Any) -> str:
+def _type_phrase(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     return f"the function {name}" if name else f"of type {type(value).__qualname__}"
 
 
-def _unsupported(value: Any, path: tuple[str, ...]) -> UnsupportedModelError:
+def _unsupported_error(value: Any, path: tuple[str, ...]) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"{'.'.join(path) or 'the value'} is {_kind(value)}, which cannot be stored as plain data. "
-        "Use numbers, text, arrays, this package's estimators or scikit-learn's."
+        f"{'.'.join(path) or 'the value'} is {_type_phrase(value)}, which cannot be stored as "
+        "plain data. Use numbers, text, arrays, this package's estimators or scikit-learn's."
+    )
+
+
+def _private_error(error: Exception, name: str, owner: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{error} {name} is a private attribute of {owner}: if it is made again when it is needed, "
+        f"list it in {owner}._transient, and it is left out; else delete it before saving."
     )
