@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from .errors import DataError, DataTypeError, ParameterError
+from .errors import DataError, DataTypeError
 
 try:
     import fcntl
@@ -27,7 +27,7 @@ except ImportError:  # Windows
 
 __all__ = ["DISK", "Disk", "FileSet", "as_path", "lock_folder", "write_atomically"]
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f.]+\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
 # Seconds after which a file that nothing names is no longer of a save that is running.
 _STALE = 3600.0
 # The same for a file in its place while this writer holds the lock: only one without it, which the
@@ -56,8 +56,6 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     ------
     DataTypeError
         If it is no path.
-    ParameterError
-        If it starts with ``~`` and a user that there is not.
 
     Examples
     --------
@@ -65,14 +63,11 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     True
     """
     try:
-        return Path(path).expanduser()
+        # As a shell does it: ./~x is a name, and so is ~x where there is no user x.
+        return Path(os.path.expanduser(os.fspath(path)))
     except TypeError as error:
         raise DataTypeError(
             f"the path is {path!r:.80} of type {type(path).__name__}; expected text or a Path."
-        ) from error
-    except RuntimeError as error:
-        raise ParameterError(
-            f"{path}: {error} Write the folder out, or ./ before a name that starts with ~."
         ) from error
 
 
@@ -286,6 +281,7 @@ class FileSet:
             before = self.parts_of(self._read_head())
             self._place_set(locked)
             try:
+                self.disk.sync(self.folder)
                 self._restore_parts(head)
                 for name in beside:
                     self._place(name)
@@ -313,7 +309,6 @@ class FileSet:
                 self._place(name)
             self.disk.sync(self.folder)
             self._place(self.head)
-            self.disk.sync(self.folder)
         except BaseException:
             # Without the lock, another writer may be about to name a part of the same contents.
             for name in set(fresh) - self.parts_of(self._read_head()) if locked else ():
@@ -345,12 +340,21 @@ class FileSet:
                     continue
                 limit = _SETTLED if locked and not temporary else _STALE
                 with contextlib.suppress(OSError):
-                    is_over = path.name in before or now - path.stat().st_mtime > limit
-                    if is_over and not self._is_named(path.name):
-                        self.disk.remove(path)
+                    if path.name in before or now - path.stat().st_mtime > limit:
+                        self._remove_unnamed(path)
+
+    def _remove_unnamed(self, path: Path) -> None:
+        if self._is_named(path.name):
+            return
+        # Put aside first: a writer without the lock may be about to name it.
+        aside = _temporary(path)
+        self.disk.replace(path, aside)
+        if self._is_named(path.name):
+            self.disk.replace(aside, path)
+        else:
+            self.disk.remove(aside)
 
     def _is_named(self, name: str) -> bool:
-        # Asked anew for each: a writer without the lock may have been here.
         return name in self._parts or name in self.parts_of(self._read_head())
 
     def __enter__(self) -> Self:

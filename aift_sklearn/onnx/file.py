@@ -21,7 +21,7 @@ from onnx import helper
 
 from .._candidates import softmax, with_columns
 from .._versions import package_versions
-from .._writing import write_atomically
+from .._writing import as_path, write_atomically
 from ..errors import DataError, ExportError, MissingDependencyError, ModelFileError
 from ..patches._resampling import as_floats
 from ..scores import EPS, n_kept
@@ -207,7 +207,7 @@ def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
     Path
         The file.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file name, such as {path / 'model.onnx'}.")
     return write_atomically(path, model.SerializeToString())
@@ -233,7 +233,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, dict[str,
     ModelFileError
         If the file is missing, damaged, foreign, or holds custom operators or external data.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except OSError as error:
@@ -354,7 +354,7 @@ class FileSource:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         model, facts = read_model(path)
         try:
             if not isinstance(facts["classes"], list):
