@@ -19,12 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import check_not_empty, check_pool, embedder
 from ._checks import as_array, check_features, image_shape
+from ._saving import SaveMixin
 from .errors import ParameterError
 from .learning.base import ContinualClassifier
 from .learning.start import choose_estimator, fit_patches
 from .learning.training import Trained, _OneClass
 from .memory import Memory
-from ._saving import SaveMixin
 from .prediction import Seam, as_features
 from .scanning.engine import EstimatorEngine
 from .scanning.model import PatchModel

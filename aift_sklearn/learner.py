@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import join, pick_rows
 from ._checks import check_known_labels
-from .errors import DataError, LabelError, TrainingInterrupted
 from ._saving import SaveMixin
+from .errors import DataError, LabelError, TrainingInterrupted
 from .query import aift_sampling
 from .query.pool import random_generator
 

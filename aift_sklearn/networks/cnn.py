@@ -14,8 +14,8 @@ from sklearn.utils.metaestimators import available_if
 
 from .._candidates import softmax
 from .._checks import check_known_labels, check_labels, check_same_classes, unchanged_on_error
-from ..errors import ModelNotFittedError, ParameterError
 from .._saving import SaveMixin
+from ..errors import ModelNotFittedError, ParameterError
 from ._embedding import EmbeddingMixin, pick_device
 from ._network import Network, unchanged_network
 from ._settings import Taught, check_settings, count_trained_blocks, split_held_out
