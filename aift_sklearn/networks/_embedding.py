@@ -13,8 +13,8 @@ from ..errors import DataError, OutOfMemoryError, ParameterError
 from ._cache import build_once
 from ._forward import explained_failure, is_out_of_memory, to_tensor
 from ._inference import infer
-from ._network import Network
 from .backbones import Backbone, build_backbone
+from .network import Network
 from .training import seeded
 
 __all__ = ["EmbeddingMixin", "pick_device"]

@@ -17,9 +17,9 @@ from .._checks import check_known_labels, check_labels, check_same_classes, unch
 from .._saving import SaveMixin
 from ..errors import ModelNotFittedError, ParameterError
 from ._embedding import EmbeddingMixin, pick_device
-from ._network import Network, unchanged_network
 from ._settings import Taught, check_settings, count_trained_blocks, split_held_out
 from .backbones import BACKBONES
+from .network import Network, unchanged_network
 from .training import seeded, train
 
 __all__ = ["CNNClassifier"]

@@ -26,7 +26,7 @@ from ._forward import is_out_of_memory
 from ._heldout import best_temperature
 from ._inference import arranged_forward, free_memory, infer
 from ._loop import Net
-from ._network import Network
+from .network import Network
 
 __all__ = ["Outcome", "Settings", "seeded", "train"]
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..networks._network import Network
+from ..networks.network import Network
 
 __all__ = ["named_tensors", "raw_bytes", "settings_of"]
 

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from aift_sklearn.errors import ExportError
-from aift_sklearn.networks._network import Network
 from aift_sklearn.networks.backbones import Backbone, build_backbone
+from aift_sklearn.networks.network import Network
 
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
