@@ -130,6 +130,7 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
     """
 
     # Another one whenever the classifier has learnt; never stored.
+    _transient = ("_seam",)
     _seam: Seam | None = None
 
     def __init__(
@@ -350,8 +351,3 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         n_features = int(X.shape[1] if n_dims == 2 else X.shape[-3])
         template = clone(choose_estimator(self.estimator, n_dims))
         return X, PatchModel(template, patches, np.empty(0), n_dims, n_features)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Engines cannot be pickled, and are made again when they are needed.
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_seam"}

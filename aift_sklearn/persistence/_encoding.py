@@ -252,8 +252,8 @@ class Encoder:
             except UnsupportedModelError as error:
                 if name.startswith("_"):
                     raise _private_error(error, name, type(value).__name__) from error
-                # What the user passed, the user can pass again.
-                if name not in parameters:
+                # What the user passed, the user can pass again; what it learnt is not in that.
+                if name not in parameters or _holds_more_than_parameters(attribute):
                     raise
                 encoded[name] = {"$": "supplied", "type": _type_phrase(attribute)}
         return {**node, "attributes": encoded}
@@ -312,6 +312,17 @@ class Encoder:
 
 def _is_own_class(kind: type) -> bool:
     return CLASSES.get(kind.__name__) == kind.__module__
+
+
+def _holds_more_than_parameters(value: Any) -> bool:
+    """Whether an estimator that cannot be stored would be lost, not only its parameters."""
+    if isinstance(value, Pipeline):
+        return any(_holds_more_than_parameters(step) for _, step in value.steps)
+    if not isinstance(value, BaseEstimator):
+        return False
+    # Parameters of this package's own are left out one by one, and it is not one of them.
+    fitted = any(name.endswith("_") and not name.startswith("_") for name in vars(value))
+    return fitted or _is_own_class(type(value))
 
 
 def find_function(name: str) -> Any:

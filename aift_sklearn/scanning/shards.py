@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._writing import write_atomically
+from .._writing import as_path, write_atomically
 from ..errors import DataError
 from .parts import Part, Results
 
@@ -59,7 +59,7 @@ class Shards:
     def __init__(
         self, folder: str | os.PathLike[str], identity: Mapping[str, Any], *, n: int, size: int
     ) -> None:
-        self.folder, self.n = Path(folder), n
+        self.folder, self.n = as_path(folder), n
         if self.folder.exists() and not self.folder.is_dir():
             raise DataError(f"{folder} is a file; expected a folder, or a path for one.")
         self.folder.mkdir(parents=True, exist_ok=True)

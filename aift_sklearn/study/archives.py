@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._writing import as_path
 from ..errors import DataError, MissingDependencyError, ParameterError
 from .datasets import Dataset, split_dataset
 
@@ -59,7 +60,7 @@ def load_npz(
       pool  5: 3 0 (60%), 2 1 (40%)
       test  3: 1 0 (33%), 2 1 (67%)
     """
-    path = Path(path)
+    path = as_path(path)
     names = [f"{side}_{what}" for side in ("train", "test") for what in ("images", "labels")]
     arrays = _read_npz(path, names)
     images = [_channels_first(path, name, arrays[name]) for name in names[::2]]

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .._checks import check_int, check_number
+from .._writing import as_path
 from ..errors import AIFTError, DataError
 from ..progress import track
 from .datasets import Dataset, split_dataset
@@ -76,7 +77,7 @@ def load_boxes(
     DataError
         If the table or an image is missing or damaged, or no box is left.
     """
-    path = Path(path)
+    path = as_path(path)
     path = path.parent if path.name == "boxes.csv" and path.is_file() else path
     check_int("size", size, minimum=4)
     check_number("context", context, low=0.1, high=100)

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from .._checks import check_option
+from .._writing import as_path
 from ..classifier import AIFTClassifier
 from ..errors import ParameterError
 from ..networks.cnn import CNNClassifier
@@ -120,7 +121,7 @@ def run_demo(
         If ``out`` is a folder, or other settings than those of a demonstration that was
         interrupted are asked for.
     """
-    out = Path(out)
+    out = as_path(out)
     if out.is_dir():
         raise ParameterError(
             f"out={str(out)!r} is a folder; expected a file such as {out / 'demo-report.html'}."
@@ -214,7 +215,7 @@ def run_study(
         "groups": groups,
     }
     dataset = open_dataset(data, size=size, verbose=int(verbose), **loading)
-    out = Path(out)
+    out = as_path(out)
     table = _simulate_and_report(
         dataset,
         built if len(built) > 1 else next(iter(built.values())),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._writing import as_path
 from ..errors import DataError
 from .datasets import Dataset, split_dataset
 from .folder_contents import FolderContents, list_folder
@@ -54,7 +55,7 @@ def load_folder(
     DataError
         If there are no images, or some cannot be read.
     """
-    path = Path(path)
+    path = as_path(path)
     found = _find_labelled(path)
     names = [printable(file.relative_to(path)) for file in found.files]
     images = ImageFiles(found.files, names=names, size=size, verbose=verbose)

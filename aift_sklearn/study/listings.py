@@ -8,6 +8,7 @@ from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 
+from .._writing import as_path
 from ..errors import DataError
 
 __all__ = ["find_listed_file", "read_listing"]
@@ -75,7 +76,7 @@ def find_listed_file(folder: Path, name: str) -> Path:
     >>> find_listed_file(Path("study"), "images/1.png").as_posix()
     'study/images/1.png'
     """
-    path = folder / Path(name).expanduser() if name.startswith("~") else folder / name
+    path = folder / as_path(name)
     if "\\" in name and not path.exists():
         return folder / PureWindowsPath(name).as_posix()
     return path

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .._writing import as_path
 from ..errors import DataError
 from .datasets import Dataset, split_dataset
 from .image_headers import list_some
@@ -49,7 +50,7 @@ def load_csv(
     DataError
         If a column is missing or a row is incomplete, or images cannot be read.
     """
-    path = Path(path)
+    path = as_path(path)
     table, notes = _without_repeats(read_listing(path, ["path", "label"]))
     is_test, said = _split_column(path, table)
     files = [find_listed_file(path.parent, name) for name in table["path"]]

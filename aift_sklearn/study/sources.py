@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._writing import as_path
 from ..errors import ParameterError
 from .archives import load_medmnist, load_npz
 from .boxes import load_boxes
@@ -54,11 +55,11 @@ def open_dataset(source: str | Path, *, size: int | None = None, **options: Any)
         return _call(load_tissue, text, **sized, **options)
     kind, _, rest = text.partition(":")
     if kind == "boxes" and rest:
-        return _call(load_boxes, text, Path(rest).expanduser(), **sized, **options)
+        return _call(load_boxes, text, as_path(rest), **sized, **options)
     if kind == "medmnist" and rest:
         options.pop("verbose", None)
         return _call(load_medmnist, text, rest, **sized, **options)
-    path = Path(text).expanduser()
+    path = as_path(text)
     if path.is_dir():
         return _call(load_folder, text, path, **sized, **options)
     if path.suffix.lower() in (".csv", ".tsv"):

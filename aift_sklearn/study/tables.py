@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from .._writing import write_atomically
+from .._writing import as_path, write_atomically
 from ..errors import DataError, ParameterError
 
 __all__ = ["Journal", "read_table", "write_table"]
@@ -57,7 +57,7 @@ class Journal:
     def __init__(
         self, path: str | os.PathLike[str] | None = None, settings: dict[str, str] | None = None
     ) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else as_path(path)
         self._rows: dict[Key, Row] = {}
         self._file: Any = None
         if self.path is not None:
@@ -90,10 +90,7 @@ class Journal:
                     "with it, or write to another folder."
                 )
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = beside.with_suffix(".tmp")
-        temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False), "utf-8")
-        temporary.replace(beside)
+        write_atomically(beside, json.dumps(settings, indent=1, ensure_ascii=False))
 
     def get(self, head: str, strategy: str, seed: int, number: int) -> Row | None:
         """Return the row of a round that was run before, or None."""
@@ -134,7 +131,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """
     rows = table.to_dict("records")
     text = "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows)
-    return write_atomically(Path(path), text)
+    return write_atomically(as_path(path), text)
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -155,7 +152,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     DataError
         If there is no such file, or it is damaged.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise DataError(f"there is no file {path}.")
     rows = _read_rows(path, mend=False)

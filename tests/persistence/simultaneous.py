@@ -1,6 +1,6 @@
 """Processes that save to one folder while others load from it; prints what happened, as JSON.
 
-python tests/persistence/simultaneous.py --loads 10000
+python tests/persistence/simultaneous.py --loads 10000 --modes own same
 """
 
 import argparse
@@ -115,20 +115,27 @@ def run(folder, options):
     }
 
 
+MODES = ("own", "same", "unlocked", "killed")
+
+
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--loads", type=int, default=300)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--loads", type=int, default=300, help="in each mode")
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--writers", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.005, help="seconds between loads")
-    parser.add_argument("--same", action="store_true")
-    parser.add_argument("--kill", action="store_true")
-    parser.add_argument("--without-locks", action="store_true")
     options = parser.parse_args()
-    if options.without_locks:
-        _writing.fcntl = None
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(Path(folder) / "model", options), indent=1))
+    told = {}
+    for mode in options.modes:
+        options.same, options.kill = mode == "same", mode == "killed"
+        locks = _writing.fcntl
+        if mode == "unlocked":
+            _writing.fcntl = None
+        with tempfile.TemporaryDirectory() as folder:
+            told[mode] = run(Path(folder) / "model", options)
+        _writing.fcntl = locks
+    print(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ archived beside the data, and opened on a hospital computer.
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..._writing import write_atomically
+from ..._versions import package_versions
+from ..._writing import as_path, write_atomically
 from ...errors import ParameterError
 from ..curves import METRIC_NAMES, by_head, check_metric, check_table
 from ..metrics import summarise
@@ -47,16 +46,6 @@ def _groups(dataset: Dataset) -> str:
     shared = len(pool & test)
     verdict = f"{shared} ON BOTH SIDES, so the test is too easy" if shared else "none on both sides"
     return f"{len(pool)} groups in the pool, {len(test)} in the test set, {verdict}."
-
-
-def _versions() -> list[tuple[str, str]]:
-    versions = [("Python", platform.python_version())]
-    for package in PACKAGES:
-        try:
-            versions.append((package, metadata.version(package)))
-        except metadata.PackageNotFoundError:  # optional, or run from a checkout
-            continue
-    return versions
 
 
 def _curve(table: pd.DataFrame, metric: str, baseline: str, reference: float | None) -> str:
@@ -222,7 +211,7 @@ def write_report(
     >>> "Only random was run" in page
     True
     """
-    path = Path(path)
+    path = as_path(path)
     classes = class_entries(dataset)
     check_metric(metric)
     if max_pictures < 0:
@@ -258,7 +247,7 @@ def write_report(
         groups=_groups(dataset),
         parameters={str(name): str(value) for name, value in (parameters or {}).items()},
         baseline=baseline,
-        versions=_versions(),
+        versions=package_versions(PACKAGES).items(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     write_atomically(path, page)
