@@ -6,25 +6,33 @@ Letters: n candidates of C channels, H by W pixels.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from .._checks import check_int, check_number
 from ..errors import DataError
+from .thumbnails import thumbnail_uri
 
 __all__ = ["Dataset", "ImageSource", "split_dataset"]
 
 Array = NDArray[Any]
 Ints = NDArray[np.intp]
 
+# Classes, and notes, that a data set shows of itself.
+_LISTED = 8
 # More candidates than this are counted in a note, not listed.
-_LISTED = 5
+_NAMED = 5
+# Thumbnails of each class in a notebook.
+_SHOWN = 6
+# Orders of the groups that are tried for a split.
+_SPLIT_DRAWS = 16
+# Share of the candidates by which a test set may miss its size without a word.
+_SHARE_TOLERANCE = 0.015
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,10 +84,42 @@ class Dataset:
     def __repr__(self) -> str:
         """Count the candidates of each class in the pool and in the test set."""
         lines = [f"Dataset {self.name!r}, candidates of shape {self.X.shape[1:]}"]
+        classes = self.classes
         for side, y in (("pool", self.y), ("test", self.y_test)):
-            counts = (f"{(y == c).sum()} {c} ({(y == c).mean():.0%})" for c in self.classes)
+            counts = [f"{(y == c).sum()} {c} ({(y == c).mean():.0%})" for c in classes[:_LISTED]]
+            if len(classes) > _LISTED:
+                counts.append(f"and {len(classes) - _LISTED} more classes")
             lines.append(f"  {side}  {len(y)}: " + ", ".join(counts))
-        return "\n".join([*lines, *(f"  note  {note}" for note in self.notes)])
+        lines += [f"  note  {note}" for note in self.notes[:_LISTED]]
+        if len(self.notes) > _LISTED:
+            lines.append(f"  and {len(self.notes) - _LISTED} more notes")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show a few candidates of each class, for notebooks."""
+        shape = " × ".join(map(str, self.X.shape[1:]))
+        parts = [f"<p><strong>{escape(self.name)}</strong>, candidates of {shape}</p>", "<table>"]
+        parts.append("<tr><th>class</th><th>pool</th><th>test</th><th></th></tr>")
+        for c in self.classes[:_LISTED]:
+            members = np.flatnonzero(self.y == c)
+            shown = members[:_SHOWN] if self.X.ndim == 4 else ()
+            pictures = " ".join(
+                f'<img src="{thumbnail_uri(np.asarray(self.X[i]))}" width="48" alt="candidate {i}">'
+                for i in shown
+            )
+            parts.append(
+                f"<tr><td>{escape(str(c))}</td><td>{len(members)}</td>"
+                f"<td>{(self.y_test == c).sum()}</td><td>{pictures}</td></tr>"
+            )
+        if len(self.classes) > _LISTED:
+            parts.append(f"<tr><td>and {len(self.classes) - _LISTED} more classes</td></tr>")
+        parts.append(
+            f"<tr><td>all</td><td>{len(self.y)}</td><td>{len(self.y_test)}</td><td></td></tr>"
+        )
+        parts.append("</table>")
+        notes = [*self.notes[:_LISTED], f"Licence: {self.licence}"]
+        parts += [f"<p>{escape(note)}</p>" for note in notes]
+        return "\n".join(parts)
 
 
 class ImageSource(Protocol):
@@ -125,9 +165,11 @@ def split_dataset(
     groups : array-like of shape (n,), optional
         Patient, slide or image of each candidate.
     is_test : ndarray of bool, shape (n,), optional
-        A split that is given; else it is drawn, with the classes in proportion.
+        A split that is given; else it is drawn, with the classes in proportion as far as groups
+        allow.
     test_fraction : float in (0, 1), default=0.3
-        Share of the test set, where it is drawn.
+        Share of the test set, where it is drawn. With groups it is met as nearly as whole groups
+        allow; a note says where that is not near.
     max_pool, max_test : int, optional
         Draw at most so many candidates for either side.
     random_state : int, default=0
@@ -163,9 +205,12 @@ def split_dataset(
         if values is not None and len(values) != len(X):
             raise DataError(f"{len(X)} candidates and {len(values)} {what}; expected one for each.")
     _check_classes(y)
+    notes = list(notes)
     if is_test is None:
         test = _draw_test(y, groups, test_fraction, seed)
         pool = np.setdiff1d(np.arange(len(y)), test)
+        if groups is not None:
+            notes.extend(_share_note(len(test), len(y), test_fraction))
     else:
         pool, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
         _check_groups_apart(groups, pool, test)
@@ -210,35 +255,98 @@ def _check_classes(y: Array) -> None:
 
 
 def _draw_test(y: Array, groups: Array | None, fraction: float, seed: int) -> Ints:
-    if groups is None:
-        # By hand, since every class, however rare, must have a member on either side.
-        rng = np.random.default_rng(seed)
-        test: list[int] = []
-        for members in (np.flatnonzero(y == c) for c in np.unique(y)):
-            n_test = min(max(1, round(fraction * len(members))), len(members) - 1)
-            test.extend(rng.permutation(members)[:n_test].tolist())
-        return np.sort(test)
-    n_folds = max(2, round(1 / fraction))
-    n_groups = len(np.unique(groups))
-    if n_groups < n_folds:
+    rng = np.random.default_rng(seed)
+    if groups is not None:
+        return _draw_test_groups(y, groups, fraction, rng)
+    # By hand, since every class, however rare, must have a member on either side.
+    test: list[int] = []
+    for members in (np.flatnonzero(y == c) for c in np.unique(y)):
+        n_test = min(max(1, round(fraction * len(members))), len(members) - 1)
+        test.extend(rng.permutation(members)[:n_test].tolist())
+    return np.sort(test)
+
+
+def _draw_test_groups(y: Array, groups: Array, fraction: float, rng: np.random.Generator) -> Ints:
+    """Draw whole groups, as near as they allow to the fraction in all and in every class."""
+    names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
         raise DataError(
-            f"{n_groups} groups; expected at least {n_folds} for test_fraction={fraction:g}, since "
-            "no group may be on both sides. Pass a larger test_fraction (at most 0.5), or no "
-            "groups."
+            f"all {len(y)} candidates are of the group {names.tolist()[0]!r}; expected at least two "
+            "groups, since none may be on both sides. Pass no groups if candidates are unrelated."
         )
-    with warnings.catch_warnings():
-        # A class of few members is met below.
-        warnings.simplefilter("ignore", UserWarning)
-        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        drawn = np.asarray(next(folds.split(y, y, groups))[1])
-    for side, rows in (("test set", drawn), ("pool", np.setdiff1d(np.arange(len(y)), drawn))):
+    classes, class_of = np.unique(y, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (group_of.ravel(), class_of.ravel()), 1)
+    in_test = _move_groups(_fill_test_side(counts, fraction, rng), counts, fraction)
+    drawn = in_test[group_of.ravel()]
+    for side, rows in (("test set", drawn), ("pool", ~drawn)):
         missing = np.setdiff1d(y, y[rows])
         if len(missing):
             raise DataError(
                 f"no candidate of {missing.tolist()} is in the {side} when whole groups are "
                 "split; try another random_state, or leave the class out."
             )
-    return drawn
+    return np.flatnonzero(drawn)
+
+
+def _fill_test_side(
+    counts: NDArray[np.float64], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Take groups in random order where that helps; the best of several orders.
+
+    ``counts`` are those of groups by class, (G, K).
+    """
+    orders = np.stack([rng.permutation(len(counts)) for _ in range(_SPLIT_DRAWS)])
+    in_test = np.zeros(orders.shape, dtype=bool)
+    inside = np.zeros((_SPLIT_DRAWS, counts.shape[1]))
+    for groups in orders.T:
+        added = inside + counts[groups]
+        better = _split_error(added, counts, fraction) < _split_error(inside, counts, fraction)
+        in_test[np.arange(_SPLIT_DRAWS), groups] = better
+        inside[better] = added[better]
+    return np.asarray(in_test[_split_error(inside, counts, fraction).argmin()])
+
+
+def _move_groups(
+    in_test: NDArray[np.bool_], counts: NDArray[np.float64], fraction: float
+) -> NDArray[np.bool_]:
+    """Move single groups to the other side as long as that helps."""
+    inside = counts[in_test].sum(axis=0)
+    for _ in range(len(counts)):
+        moved = inside + np.where(in_test, -1, 1)[:, None] * counts
+        errors = _split_error(moved, counts, fraction)
+        best = int(errors.argmin())
+        if not errors[best] < _split_error(inside, counts, fraction) - 1e-12:
+            break
+        in_test[best] = ~in_test[best]
+        inside = moved[best]
+    return in_test
+
+
+def _split_error(inside: NDArray[np.float64], counts: NDArray[np.float64], fraction: float) -> Any:
+    """How far a test set with these class counts (..., K) is from what was asked.
+
+    A class missing on a side counts most, then the share of all candidates, then that of each
+    class.
+    """
+    per_class, n = counts.sum(axis=0), counts.sum()
+    missing = (inside < 1).sum(axis=-1) + (per_class - inside < 1).sum(axis=-1)
+    in_all = np.abs(inside.sum(axis=-1) / n - fraction)
+    in_classes = np.abs(inside / per_class - fraction).mean(axis=-1)
+    # Beyond the largest group the share outweighs the classes, which differ by 1 at most.
+    beyond = np.maximum(0, in_all - counts.sum(axis=1).max() / n)
+    return 1e6 * missing + 1e3 * beyond + 2 * in_all + in_classes
+
+
+def _share_note(n_test: int, n: int, fraction: float) -> list[str]:
+    """What to say of a test set that is not of the size that was asked for."""
+    share = n_test / n
+    if abs(share - fraction) <= _SHARE_TOLERANCE:
+        return []
+    return [
+        f"the test set is {share:.0%} of the candidates, not the {fraction:.0%} asked for: whole "
+        "groups are on one side, and every class is on both"
+    ]
 
 
 def _check_groups_apart(groups: Array | None, pool: Ints, test: Ints) -> None:
@@ -247,7 +355,7 @@ def _check_groups_apart(groups: Array | None, pool: Ints, test: Ints) -> None:
     shared = np.intersect1d(groups[pool], groups[test])
     if len(shared):
         raise DataError(
-            f"{len(shared)} groups are on both sides of the split, such as {shared[0]!r}; expected "
+            f"{len(shared)} groups are on both sides of the split, such as {shared.tolist()[0]!r}; expected "
             "every group (patient, slide) on one side. Mend the split column, or leave it out to "
             "have a split drawn."
         )
@@ -272,8 +380,8 @@ def _note_two_labels(
     if not found:
         return []
     members = sorted(int(row) for d, row in zip(digests, rows, strict=True) if d in found)
-    called = [f"row {row}" if names is None else names[row] for row in members[:_LISTED]]
-    more = ", ..." if len(members) > _LISTED else ""
+    called = [f"row {row}" if names is None else names[row] for row in members[:_NAMED]]
+    more = ", ..." if len(members) > _NAMED else ""
     count = "one image comes" if len(found) == 1 else f"{len(found)} images come"
     return [
         f"{count} under two labels, pixel for pixel; one of them is wrong: "

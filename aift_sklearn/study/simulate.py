@@ -435,7 +435,7 @@ def _check_dataset(dataset: Dataset, n_asked: int) -> None:
         shared = np.intersect1d(dataset.groups, dataset.groups_test)
         if len(shared):
             raise DataError(
-                f"{len(shared)} groups, such as {shared[0]!r}, are in pool and test set; "
+                f"{len(shared)} groups, such as {shared.tolist()[0]!r}, are in pool and test set; "
                 "expected every group (patient, slide) on one side."
             )
     if "labels" in dataset.classes:

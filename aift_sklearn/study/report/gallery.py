@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from ...errors import ParameterError
 from ...scores import prediction_pattern
+from ..thumbnails import thumbnail_uri
 from .patterns import draw_patches, is_listed
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
 
 __all__ = ["gallery"]
-
-PICTURE_SIDE = 96  # pixels: twice what the page shows, for screens of double density
-LARGE_PNG = 4_000  # bytes, above which a thumbnail is stored as JPEG
-
-
-def _thumbnail(image: NDArray[Any]) -> str:
-    """Shrink one candidate (C, H, W); more than three channels show the first three."""
-    if image.dtype.kind == "f":
-        image = np.clip(image, 0, 1) * 255
-    grey = len(image) < 3 or (image[:3] == image[:1]).all()
-    shown = image[:3].mean(axis=0) if grey else image[:3].transpose(1, 2, 0)
-    picture = Image.fromarray(np.ascontiguousarray(shown).astype(np.uint8))
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    buffer, kind = io.BytesIO(), "png"
-    picture.save(buffer, "PNG", optimize=True)
-    if buffer.tell() > LARGE_PNG:
-        buffer, kind = io.BytesIO(), "jpeg"
-        # Colours at full resolution: stains are told apart by little else.
-        picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
-    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _indices(row: Any, n: int) -> list[int]:
@@ -103,7 +81,7 @@ def _round(
     given = getattr(row, "pattern", None)
     pictures = []
     for position, (i, P) in enumerate(zip(asked[:most], probabilities, strict=False)):
-        picture = {"uri": _thumbnail(np.asarray(dataset.X[i])), "index": i,
+        picture = {"uri": thumbnail_uri(np.asarray(dataset.X[i])), "index": i,
                    "of": by_name[str(dataset.y[i])], "seen": None}  # fmt: skip
         if P is not None:
             letter = given[position] if is_listed(given) else prediction_pattern(P)
