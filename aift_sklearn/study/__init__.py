@@ -17,14 +17,15 @@ except ImportError as error:
 from ..query import random_sampling
 from .archives import load_medmnist, load_npz
 from .boxes import load_boxes
+from .comparisons import holm, paired_interval, paired_test
 from .datasets import Dataset, split_dataset
 from .folders import load_folder
 from .lists import load_csv
 from .metrics import (
     area_under_curve,
+    compare_with_baseline,
     labels_for_mean_curve,
     labels_to_reach,
-    paired_interval,
     summarise,
 )
 from .report import headline, plot_learning_curves, write_report
@@ -38,8 +39,10 @@ __all__ = [
     "STRATEGIES",
     "Dataset",
     "area_under_curve",
+    "compare_with_baseline",
     "evaluate",
     "headline",
+    "holm",
     "labels_for_mean_curve",
     "labels_to_reach",
     "load_boxes",
@@ -50,6 +53,7 @@ __all__ = [
     "load_tissue",
     "open_dataset",
     "paired_interval",
+    "paired_test",
     "plot_learning_curves",
     "random_sampling",
     "read_table",

@@ -271,8 +271,8 @@ def _draw_test_groups(y: Array, groups: Array, fraction: float, rng: np.random.G
     names, group_of = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         raise DataError(
-            f"all {len(y)} candidates are of the group {names.tolist()[0]!r}; expected at least two "
-            "groups, since none may be on both sides. Pass no groups if candidates are unrelated."
+            f"all {len(y)} candidates are of the group {names.tolist()[0]!r}; expected two groups "
+            "or more, since none may be on both sides. Pass no groups if candidates are unrelated."
         )
     classes, class_of = np.unique(y, return_inverse=True)
     counts = np.zeros((len(names), len(classes)))
@@ -355,9 +355,9 @@ def _check_groups_apart(groups: Array | None, pool: Ints, test: Ints) -> None:
     shared = np.intersect1d(groups[pool], groups[test])
     if len(shared):
         raise DataError(
-            f"{len(shared)} groups are on both sides of the split, such as {shared.tolist()[0]!r}; expected "
-            "every group (patient, slide) on one side. Mend the split column, or leave it out to "
-            "have a split drawn."
+            f"{len(shared)} groups are on both sides of the split, such as "
+            f"{shared.tolist()[0]!r}; expected every group (patient, slide) on one side. Mend the "
+            "split column, or leave it out to have a split drawn."
         )
 
 

@@ -1,4 +1,4 @@
-"""Numbers from learning curves: area, labels needed, paired intervals. pandas and NumPy only.
+"""Numbers from learning curves: area, labels needed, paired comparisons of strategies.
 
 Every function takes the tidy table of ``simulate()``, see `aift_sklearn.study.curves`. Strategies
 of one seed share their first batch and their split, so they are compared seed by seed (paired).
@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ParameterError
+from .comparisons import holm, paired_interval, paired_test
 from .curves import by_head, check_table, curves, fill_chance, mean_curve
 
 __all__ = [
     "area_under_curve",
+    "compare_with_baseline",
     "labels_for_mean_curve",
     "labels_to_reach",
     "paired_interval",
@@ -200,67 +201,56 @@ def shared_level(
     return ends.fillna(common)
 
 
-def paired_interval(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    n_resamples: int = 10_000,
-    level: float = 0.95,
-    random_state: int = 0,
-) -> tuple[float, float, float]:
-    """Mean difference of paired values with a percentile bootstrap interval over the pairs.
-
-    With fewer than about ten pairs the interval is too narrow: it can only redraw what it saw.
+def compare_with_baseline(
+    table: pd.DataFrame, metric: str = "auc", *, baseline: str = "random"
+) -> pd.DataFrame:
+    """Difference of each strategy's area under the curve from the baseline's, seed by seed.
 
     Parameters
     ----------
-    a, b : array-like of shape (n_seeds,)
-        One value per seed, in the same order. The difference is a − b.
-    n_resamples : int
-        Bootstrap samples. More make the ends of the interval less noisy.
-    level : float
-        Confidence in (0, 1). A larger value widens the interval.
-    random_state : int
-        Seed of the resampling.
+    table : DataFrame
+        The table of ``simulate()``.
+    metric : str
+        Column whose curves are integrated, as by `area_under_curve`.
+    baseline : str
+        Strategy to compare with.
 
     Returns
     -------
-    tuple of float
-        (mean difference, low end, high end). Both ends are NaN for a single pair.
-
-    Raises
-    ------
-    ParameterError
-        If the vectors differ in length, are empty or hold NaN, or level is outside (0, 1).
+    DataFrame, by strategy
+        ``seeds`` that both were run with; mean ``difference``, and the ends ``low`` and ``high`` of
+        its 95 % t interval (`paired_interval`), which is that of one comparison by itself; ``p`` of
+        the paired t-test and ``wilcoxon_p`` of the signed-rank test (`paired_test`), both corrected
+        by Holm's method for the number of strategies that are compared. NaN where there is
+        nothing to compare, no interval (one seed), or no rank test (fewer than six seeds).
 
     Examples
     --------
-    >>> mean, low, high = paired_interval([0.9, 0.8, 0.85], [0.8, 0.75, 0.7])
-    >>> round(mean, 3), round(low, 3), round(high, 3)
-    (0.1, 0.05, 0.15)
+    >>> table = pd.DataFrame({"strategy": ["random", "random", "aift", "aift"], "seed": [0, 1] * 2,
+    ...                       "round": 0, "n_labels": 10, "auc": [0.6, 0.7, 0.75, 0.83]})
+    >>> compare_with_baseline(table).round(3)
+              seeds  difference    low   high      p  wilcoxon_p
+    strategy
+    random        2         NaN    NaN    NaN    NaN         NaN
+    aift          2        0.14  0.013  0.267  0.045         NaN
     """
-    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if first.ndim != 1 or first.shape != second.shape or first.size == 0:
-        raise ParameterError(
-            f"a has shape {first.shape} and b {second.shape}; expected two vectors of the same "
-            "length, one value per seed, in the same order of seeds."
-        )
-    difference = first - second
-    if not np.isfinite(difference).all():
-        raise ParameterError("a or b holds NaN or infinity; expected a number for every seed.")
-    if not 0 < level < 1 or n_resamples < 1:
-        raise ParameterError(
-            f"level is {level} and n_resamples {n_resamples}; expected a level in (0, 1) such as "
-            "0.95 and at least one resample."
-        )
-    mean = float(difference.mean())
-    if difference.size == 1:
-        return mean, float("nan"), float("nan")
-    rng = np.random.default_rng(random_state)
-    draws = difference[rng.integers(difference.size, size=(n_resamples, difference.size))]
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(draws.mean(axis=1), tails)
-    return mean, float(low), float(high)
+    area = area_under_curve(table, metric)
+    rows: dict[str, dict[str, float]] = {}
+    for strategy in area.index:
+        both = area.loc[area.index.isin([strategy, baseline])].dropna(axis=1)
+        seeds = both.shape[1] if baseline in area.index else 0
+        row = {"seeds": float(seeds)}
+        row |= dict.fromkeys(("difference", "low", "high", "p", "wilcoxon_p"), float("nan"))
+        if len(both) == 2 and both.shape[1]:
+            ours, theirs = both.loc[strategy], both.loc[baseline]
+            row |= zip(("difference", "low", "high"), paired_interval(ours, theirs), strict=True)
+            row |= zip(("p", "wilcoxon_p"), paired_test(ours, theirs), strict=True)
+        rows[strategy] = row
+    compared = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+    compared["seeds"] = compared["seeds"].astype(int)
+    for name in ("p", "wilcoxon_p"):
+        compared[name] = holm(compared[name].to_numpy(np.float64))
+    return compared
 
 
 def _median_needed(needed: Floats) -> float:
@@ -293,8 +283,6 @@ def summarise(
     *,
     metric: str = "auc",
     baseline: str = "random",
-    n_resamples: int = 10_000,
-    random_state: int = 0,
 ) -> pd.DataFrame:
     """One row per strategy: where it ended, its area, the labels it needed, the time it took.
 
@@ -307,17 +295,16 @@ def summarise(
         Column for the area and the labels needed.
     baseline : str
         Strategy to compare with; see `shared_level` for tables without it.
-    n_resamples, random_state : int
-        Passed to `paired_interval`.
 
     Returns
     -------
     DataFrame, by strategy (by head and strategy, where there are several heads)
         ``seeds``; ``n_labels`` (known at the end, the least over seeds); mean and ``_sd`` over
         seeds (NaN for one) of the final ``auc`` and ``balanced_accuracy`` and of ``alc``;
-        ``alc_difference``, ``alc_low`` and ``alc_high`` against the baseline over shared seeds
-        (95 % interval, NaN for the baseline); ``level`` (mean over seeds), ``labels_needed``
-        (median over seeds to reach the level of each, NaN where half of the seeds never did),
+        ``alc_difference``, ``alc_low``, ``alc_high``, ``alc_p`` and ``alc_wilcoxon_p`` against the
+        baseline (see `compare_with_baseline`, NaN for the baseline itself); ``level`` (mean over
+        seeds), ``labels_needed`` (median over seeds to reach the level of each, NaN where half of
+        the seeds never did),
         ``seeds_reached`` and ``labels_needed_text``; ``score_seconds`` and ``train_seconds``
         (totals of a run, mean over seeds).
 
@@ -335,21 +322,14 @@ def summarise(
     """
     heads = by_head(table)
     if len(heads) > 1:
-        each = [
-            summarise(
-                rows,
-                metric=metric,
-                baseline=baseline,
-                n_resamples=n_resamples,
-                random_state=random_state,
-            )
-            for rows in heads.values()
-        ]
+        each = [summarise(rows, metric=metric, baseline=baseline) for rows in heads.values()]
         return pd.concat(each, keys=heads, names=["head"])
     check_table(table, ["auc", "balanced_accuracy", "score_seconds", "train_seconds", metric])
     area = area_under_curve(table, metric)
     level = shared_level(table, metric, baseline=baseline)
     needed = labels_to_reach(table, level, metric)
+    compared = compare_with_baseline(table, metric, baseline=baseline)
+    compared = compared.drop(columns="seeds").add_prefix("alc_")
     runs = fill_chance(table, "auc").groupby(["strategy", "seed"], sort=False)
     # tail, unlike last, does not hide a NaN of the last round behind an earlier number.
     final = runs.tail(1).set_index(["strategy", "seed"])
@@ -363,7 +343,7 @@ def summarise(
         for name in ("auc", "balanced_accuracy"):
             row |= {name: ends[name].mean(), f"{name}_sd": ends[name].std()}
         row |= {"alc": area.loc[strategy].mean(), "alc_sd": area.loc[strategy].std()}
-        row |= _difference(area, strategy, baseline, n_resamples, random_state)
+        row |= compared.loc[strategy].to_dict()
         row |= {
             "level": level[ends.index].mean(),
             "labels_needed": _median_needed(of_seeds),
@@ -372,16 +352,3 @@ def summarise(
         }
         rows[strategy] = row | seconds.loc[strategy].mean().to_dict()
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
-
-
-def _difference(
-    area: pd.DataFrame, strategy: str, baseline: str, n_resamples: int, random_state: int
-) -> dict[str, object]:
-    names = ("alc_difference", "alc_low", "alc_high")
-    both = area.loc[area.index.isin([strategy, baseline])].dropna(axis=1)
-    if len(both) < 2 or both.shape[1] == 0:
-        return dict.fromkeys(names, float("nan"))
-    interval = paired_interval(
-        both.loc[strategy], both.loc[baseline], n_resamples=n_resamples, random_state=random_state
-    )
-    return dict(zip(names, interval, strict=True))

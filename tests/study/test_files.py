@@ -111,7 +111,7 @@ def test_images_that_the_test_set_holds_too_leave_the_pool():
     [
         ({"y": ["a"] * 12}, "expected two classes"),
         ({"y": ["a"] * 11 + ["b"]}, "'b' has one candidate"),
-        ({"groups": [7] * 12}, "all 12 candidates are of the group 7; expected at least two"),
+        ({"groups": [7] * 12}, "all 12 candidates are of the group 7; expected two"),
         ({"groups": [0] * 5 + [1] * 3 + [2] * 2 + [3, 3], "y": ["a"] * 10 + ["b"] * 2}, "no cand"),
         ({"groups": [0, 1] * 6, "is_test": np.arange(12) < 6}, "2 groups are on both sides"),
         ({"groups": [0] * 11}, "12 candidates and 11 groups"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.integrate import trapezoid
 
 from aift_sklearn.errors import ParameterError
@@ -22,10 +22,10 @@ from aift_sklearn.study.curves import (
 )
 from aift_sklearn.study.metrics import (
     area_under_curve,
+    compare_with_baseline,
     format_labels,
     labels_for_mean_curve,
     labels_to_reach,
-    paired_interval,
     shared_level,
     summarise,
 )
@@ -151,58 +151,6 @@ def test_shared_level() -> None:
     assert shared_level(TWO, baseline="none").to_dict() == {0: 0.8, 1: 0.65}
 
 
-def test_paired_interval_against_every_resample() -> None:
-    a, b = np.array([0.9, 0.8, 0.85]), np.array([0.8, 0.75, 0.7])
-    means = [np.mean(draw) for draw in itertools.product(a - b, repeat=3)]
-    mean, low, high = paired_interval(a, b, n_resamples=40_000, level=0.8)
-    assert mean == pytest.approx(0.1)
-    assert low == pytest.approx(np.quantile(means, 0.1), abs=1e-9)
-    assert high == pytest.approx(np.quantile(means, 0.9), abs=1e-9)
-
-
-@settings(max_examples=30)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=9))
-def test_paired_interval_is_symmetric_and_repeatable(pairs) -> None:
-    a, b = np.transpose(pairs)
-    mean, low, high = paired_interval(a, b, n_resamples=200)
-    assert paired_interval(b, a, n_resamples=200) == pytest.approx((-mean, -high, -low), abs=1e-12)
-    assert paired_interval(a, b, n_resamples=200) == (mean, low, high)
-    difference = a - b
-    assert difference.min() - 1e-12 <= low <= high <= difference.max() + 1e-12
-
-
-def test_paired_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(5)
-    hits = 0
-    for _ in range(300):
-        a = rng.normal(0.1, 1, 30)
-        _, low, high = paired_interval(a, np.zeros(30), n_resamples=400)
-        hits += low <= 0.1 <= high
-    assert 0.90 <= hits / 300 <= 0.98
-
-
-def test_one_pair_has_no_interval() -> None:
-    mean, low, high = paired_interval([0.9], [0.7])
-    assert mean == pytest.approx(0.2)
-    assert math.isnan(low)
-    assert math.isnan(high)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "options", "says"),
-    [
-        ([1.0, 2.0], [1.0], {}, r"\(2,\) and b \(1,\)"),
-        ([], [], {}, r"shape \(0,\)"),
-        ([1.0, NAN], [1.0, 2.0], {}, "NaN"),
-        ([1.0], [2.0], {"level": 95}, "level is 95"),
-        ([1.0], [2.0], {"n_resamples": 0}, "n_resamples 0"),
-    ],
-)
-def test_paired_interval_refuses(a, b, options, says) -> None:
-    with pytest.raises(ParameterError, match=says):
-        paired_interval(a, b, **options)
-
-
 def test_format_labels() -> None:
     assert format_labels([NAN], 120) == ">120"
     assert format_labels([62, 65], 120) == "63.5 (62–65)"
@@ -218,8 +166,12 @@ def test_summary_by_hand() -> None:
     assert aift["balanced_accuracy"] == pytest.approx(0.775 / 2)
     # Area differences: 2.5 / 30 for seed 0 and −0.5 / 30 for seed 1.
     assert aift["alc_difference"] == pytest.approx(1 / 30)
-    assert aift["alc_low"] == pytest.approx(-0.5 / 30)
-    assert aift["alc_high"] == pytest.approx(2.5 / 30)
+    # Half the width: 12.706 (t, one degree of freedom) times the standard error, 1.5 / 30.
+    assert aift["alc_low"] == pytest.approx(1 / 30 - 12.7062047 * 1.5 / 30)
+    assert aift["alc_high"] == pytest.approx(1 / 30 + 12.7062047 * 1.5 / 30)
+    # With one degree of freedom t is Cauchy: p = 1 − 2 atan(t) / π.
+    assert aift["alc_p"] == pytest.approx(1 - 2 * math.atan((1 / 30) / (1.5 / 30)) / math.pi)
+    assert math.isnan(aift["alc_wilcoxon_p"])
     assert math.isnan(random["alc_difference"])
     assert aift["level"] == pytest.approx(0.75)
     assert (aift["seeds"], aift["n_labels"], aift["seeds_reached"]) == (2, 40, 1)
@@ -232,7 +184,7 @@ def test_summary_by_hand() -> None:
 def test_one_seed_has_no_spread() -> None:
     row = summarise(TWO[TWO["seed"] == 0]).loc["aift"]
     assert row["alc_difference"] == pytest.approx(2.5 / 30)
-    assert row[["auc_sd", "alc_sd", "alc_low", "alc_high"]].isna().all()
+    assert row[["auc_sd", "alc_sd", "alc_low", "alc_high", "alc_p"]].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -329,3 +281,43 @@ def test_summary_by_another_metric() -> None:
     assert row["auc"] == pytest.approx(0.775)
     with pytest.raises(ParameterError, match="metric is 'f1'"):
         check_metric("f1")
+
+
+def test_strategies_are_compared_with_the_baseline_seed_by_seed() -> None:
+    rng = np.random.default_rng(0)
+    names = ("random", "a", "b", "c")
+    table = table_of({(name, seed): rng.random(3) for name in names for seed in range(8)})
+    # A strategy that lacks seeds is compared over those that it has.
+    table = table[~((table["strategy"] == "c") & (table["seed"] >= 5))]
+    compared = compare_with_baseline(table)
+    area = area_under_curve(table)
+    raw = {}
+    for name, n in (("a", 8), ("b", 8), ("c", 5)):
+        difference = (area.loc[name] - area.loc["random"]).dropna().to_numpy()
+        oracle = stats.ttest_1samp(difference, 0)
+        interval = oracle.confidence_interval(0.95)
+        row = compared.loc[name]
+        assert row["seeds"] == n
+        assert row["difference"] == pytest.approx(difference.mean())
+        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+        raw[name] = oracle.pvalue
+    # Holm by hand: the smallest times three, the next times two, never below one before it.
+    first, second, third = sorted(raw, key=raw.get)
+    expected = {first: min(1, 3 * raw[first])}
+    expected[second] = min(1, max(expected[first], 2 * raw[second]))
+    expected[third] = max(expected[second], raw[third])
+    assert compared["p"].drop("random").to_dict() == pytest.approx(expected)
+    ranked = {
+        name: stats.wilcoxon(area.loc[name] - area.loc["random"]).pvalue for name in ("a", "b")
+    }
+    low, high = sorted(ranked, key=ranked.get)
+    assert compared.loc[low, "wilcoxon_p"] == pytest.approx(min(1, 2 * ranked[low]))
+    assert compared.loc[high, "wilcoxon_p"] == pytest.approx(
+        max(compared.loc[low, "wilcoxon_p"], ranked[high])
+    )
+    assert math.isnan(compared.loc["c", "wilcoxon_p"])
+    assert compared.loc["random"].drop("seeds").isna().all()
+    assert compare_with_baseline(table, baseline="nobody")["difference"].isna().all()
+    # One comparison needs no correction.
+    alone = compare_with_baseline(table[table["strategy"].isin(["random", "a"])])
+    assert alone.loc["a", "p"] == pytest.approx(raw["a"])

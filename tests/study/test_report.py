@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import itertools
+import os
 import re
 from collections import Counter
 from html import unescape
@@ -24,10 +25,11 @@ from samples import GOLDEN, binary
 
 from aift_sklearn.errors import ParameterError
 from aift_sklearn.scores import prediction_pattern
+from aift_sklearn.study.comparisons import paired_interval
 from aift_sklearn.study.datasets import Dataset
-from aift_sklearn.study.metrics import summarise
+from aift_sklearn.study.metrics import area_under_curve, summarise
 from aift_sklearn.study.report import figures, headline, plot_learning_curves, write_report
-from aift_sklearn.study.report.findings import labels_by_level
+from aift_sklearn.study.report.levels import labels_by_level
 from aift_sklearn.study.report.patterns import draw_patches, pattern_legend, pattern_shares
 
 NAN = float("nan")
@@ -114,22 +116,36 @@ def report(tmp_path):
 # Headline: the sentence is the claim of the page, so each outcome is fixed word by word.
 
 
-def test_headline_win() -> None:
-    assert headline(WIN) == (
-        "aift needed 10 labels to reach the AUC of 0.800 for which random needed 20: 50 % fewer."
+ALONE = "One seed shows nothing yet. "
+
+
+def of_seeds(curves, n=3, spread=0.004):
+    """Curves {strategy: values} for n seeds, a little apart."""
+    rng = np.random.default_rng(0)
+    return table_of(
+        {
+            (name, seed): np.array(values) + rng.uniform(0, spread)
+            for name, values in curves.items()
+            for seed in range(n)
+        }
     )
 
 
-def test_headline_lose_and_draw() -> None:
+def test_headline_of_one_seed() -> None:
+    assert headline(WIN) == ALONE + (
+        "aift needed 10 labels to reach the AUC of 0.800 for which random needed 20: 50 % fewer."
+    )
     lose = table_of({("random", 0): [0.6, 0.8, 0.8], ("aift", 0): [0.6, 0.7, 0.8]})
-    assert headline(lose).endswith("random needed 10: 50 % more, so it saved none here.")
+    assert headline(lose) == ALONE + (
+        "aift needed 15 labels to reach the AUC of 0.800 for which random needed 10: 50 % more."
+    )
     draw = table_of({("random", 0): [0.6, 0.8], ("aift", 0): [0.6, 0.9]})
     assert headline(draw).endswith("random needed 10: it saved none.")
 
 
 def test_headline_never_reached() -> None:
     never = table_of({("random", 0): [0.6, 0.7, 0.8], ("aift", 0): [0.6, 0.65, 0.7]})
-    assert headline(never) == (
+    assert headline(never) == ALONE + (
         "aift did not reach, within its 15 labels, the AUC of 0.800 for which random needed 15: "
         "it saved no labels here."
     )
@@ -139,27 +155,116 @@ def test_headline_never_reached() -> None:
                                     "needed 15.")  # fmt: skip
 
 
-def test_headline_over_seeds() -> None:
+def test_headline_of_a_gain_that_was_shown() -> None:
+    won = table_of(
+        {("random", seed): [0.6, 0.7, 0.8 + seed / 1000] for seed in range(3)}
+        | {("aift", seed): [0.6, 0.84 + seed / 1000, 0.9] for seed in range(3)}
+    )
+    area = area_under_curve(won)
+    mean, low, high = paired_interval(area.loc["aift"], area.loc["random"])
+    assert low > 0
+    assert headline(won.drop(columns="balanced_accuracy")) == (
+        "aift needed 10 labels to reach the AUC of 0.801 for which random needed 15: 33 % fewer "
+        f"(medians over 3 seeds). The area under its curve differs by +{mean:.3f} (95 % interval "
+        f"+{low:.3f} to +{high:.3f}, 3 paired seeds)."
+    )
+
+
+def test_headline_that_shows_no_difference_says_so_first() -> None:
     runs = {("random", seed): [0.6, 0.7, 0.8] for seed in range(3)}
     runs |= {("aift", 0): [0.6, 0.8, 0.9], ("aift", 1): [0.6, 0.9, 0.9]}
     most = table_of(runs | {("aift", 2): [0.6, 0.6, 0.6]})
-    assert headline(most) == (
-        "aift needed 10 labels to reach the AUC of 0.800 for which random needed 15: "
-        "33 % fewer (medians over 3 seeds, of which 2 got there)."
+    text = headline(most)
+    assert text.startswith(
+        "No difference shown: the area under its curve differs by +0.033 (95 % interval −0.260 to "
+        "+0.327, 3 paired seeds). aift needed 10 labels to reach the AUC of 0.800 for which random "
+        "needed 15 (medians over 3 seeds, of which 2 got there)."
     )
+    assert "fewer" not in text
     # A seed that only one of the two ran is no pair.
-    assert "fewer (medians over 2 seeds)" in headline(table_of(runs))
+    assert "2 paired seeds" in headline(table_of(runs))
     few = table_of(runs | {("aift", 1): [0.6, 0.6, 0.6], ("aift", 2): [0.6, 0.6, 0.6]})
+    assert headline(few).startswith("No difference shown")
     assert "did not reach, within its 15 labels" in headline(few)
     assert "of which 1 got there" in headline(few)
 
 
+def test_headline_of_a_loss_says_so_first() -> None:
+    # The level is reached earlier, but nearly everywhere else the curve lies lower.
+    curves = {"random": [0.8, 0.9, 0.9, 0.9, 0.91], "aift": [0.8, 0.5, 0.5, 0.92, 0.5]}
+    table = of_seeds(curves)
+    text = headline(table)
+    assert text.startswith("aift did worse: the area under its curve differs by −0.")
+    assert "fewer" not in text
+    worse = of_seeds({"random": [0.6, 0.8, 0.8], "aift": [0.6, 0.65, 0.7]})
+    assert headline(worse).startswith("aift did worse: ")
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(-0.05, 0.05)), min_size=2, max_size=6))
+def test_no_headline_claims_what_its_interval_leaves_open(shifts) -> None:
+    runs = {}
+    for seed, (theirs, ours) in enumerate(shifts):
+        runs[("random", seed)] = [0.6, 0.7 + theirs, 0.8, 0.85]
+        runs[("aift", seed)] = [0.6, 0.72 + ours, 0.86 + ours, 0.87]
+    table = table_of(runs)
+    area = area_under_curve(table)
+    _, low, high = paired_interval(area.loc["aift"], area.loc["random"])
+    text = headline(table)
+    assert text.startswith("No difference shown") == (low <= 0 <= high)
+    assert text.startswith("aift did worse") == (high < 0)
+    assert "fewer" not in text or low > 0
+
+
+def test_the_other_metric_is_named_where_it_disagrees() -> None:
+    gain = {"random": [0.6, 0.7, 0.8], "aift": [0.6, 0.85, 0.9]}
+    table = of_seeds(gain, 4)
+    loss = of_seeds({"random": [0.6, 0.7, 0.8], "aift": [0.6, 0.55, 0.5]}, 4)["auc"]
+    rng = np.random.default_rng(1)
+    level = table["seed"].mul(0) + rng.uniform(0.6, 0.9, len(table))
+    worse = headline(table.assign(balanced_accuracy=loss))
+    assert "fewer" in worse
+    assert "In balanced accuracy it did worse: the area differs by −0." in worse
+    assert "no difference is shown" in headline(table.assign(balanced_accuracy=level))
+    assert "balanced" not in headline(table.assign(balanced_accuracy=table["auc"]))
+    assert "balanced" not in headline(table.assign(balanced_accuracy=NAN))
+    turned = table.assign(balanced_accuracy=table["auc"], auc=loss)
+    says = headline(turned, metric="balanced_accuracy")
+    assert "In AUC it did worse: the area differs by −0." in says
+    # Nothing shown in one, much lost in the other.
+    open_ = headline(table.assign(auc=level, balanced_accuracy=loss))
+    assert open_.startswith("No difference shown")
+    assert "In balanced accuracy it did worse" in open_
+    # One seed: only a difference of sign can be told.
+    one = WIN.assign(balanced_accuracy=1 - WIN["auc"])
+    assert headline(one).endswith(
+        "In balanced accuracy one seed shows nothing: the area differs by −0.117 (one seed, no "
+        "interval)."
+    )
+
+
 def test_headline_when_the_baseline_learns_nothing() -> None:
     flat = table_of({("random", 0): [0.7, 0.65, 0.7], ("aift", 0): [0.7, 0.8, 0.85]})
-    assert headline(flat) == (
-        "random ended no better than it began (AUC 0.700), so labels saved cannot be told; "
-        "aift ended at 0.850."
+    assert headline(flat) == ALONE + (
+        "random ended no better than it began (AUC 0.700), so there is no level for which labels "
+        "could be saved; aift ended at 0.850."
     )
+
+
+def test_a_pool_that_is_too_easy_is_called_so(report) -> None:
+    easy = table_of({("random", 0): [1.0, 1.0, 1.0], ("aift", 0): [1.0, 0.999, 1.0]})
+    for table in (easy, of_seeds({"random": [0.996] * 3, "aift": [0.996] * 3}, 3, 0.001)):
+        text = headline(table)
+        assert text.startswith("This pool is too easy to tell: with the first batch alone aift and")
+        assert "cannot be told" not in text
+        assert "fewer" not in text
+        page = report(table)
+        words = " ".join(page.text.split())
+        assert "Start with fewer labels, or take harder images" in words
+        assert "aift simulate --data FOLDER --batch 4" in words
+        assert "cannot be told" not in words
+    nearly = table_of({("random", 0): [0.99, 0.99, 1.0], ("aift", 0): [0.99, 1.0, 1.0]})
+    assert "too easy" not in headline(nearly)
 
 
 def test_headline_when_nothing_can_be_compared() -> None:
@@ -186,8 +291,8 @@ def test_headline_does_not_pick_the_winner() -> None:
             ("aift", 0): [0.6, 0.7, 0.8],
         }
     )
-    assert headline(table).startswith("aift needed 15")
-    assert headline(table, focus="badge").startswith("badge needed 10")
+    assert headline(table).startswith(ALONE + "aift needed 15")
+    assert headline(table, focus="badge").startswith(ALONE + "badge needed 10")
     with pytest.raises(ParameterError, match=r"focus is 'core'.*\['random', 'badge', 'aift'\]"):
         headline(table, focus="core")
 
@@ -250,11 +355,13 @@ def test_few_seeds_are_said_to_prove_little(report) -> None:
     runs = {(name, seed): np.array(v) + seed / 99 for name, v in values.items() for seed in (0, 1)}
     words = " ".join(report(table_of(runs)).text.split())
     assert "2 seeds prove little" in words
-    assert "differed from that of random by +0.075" in words
+    assert "differs by +0.075 (95\u00a0% interval" in " ".join(
+        report(table_of(runs)).text.split(" ")
+    )
     assert "The largest area under the curve was that of badge." in words
     both = table_of({("random", 0): [0.6, 0.8], ("aift", 0): [0.6, 0.9], ("random", 1): [0.6, 0.8],
                      ("aift", 1): [0.6, 0.7]})  # fmt: skip
-    assert "the sign is open" in " ".join(report(both).text.split())
+    assert "No difference shown" in " ".join(report(both).text.split())
 
 
 def test_one_class_auc_is_explained_without_a_warning(report) -> None:
@@ -262,6 +369,67 @@ def test_one_class_auc_is_explained_without_a_warning(report) -> None:
     assert "In 3 rounds of single runs the AUC was undefined" in report(table).text
     nowhere = table_of({("random", 0): [NAN, NAN], ("aift", 0): [NAN, NAN]})
     assert "could not be computed" in report(nowhere).text
+
+
+@pytest.mark.parametrize(("ran", "other"), [("AIFT", "random"), ("random", "AIFT")])
+def test_a_single_strategy_is_told_how_to_go_on(report, ran, other) -> None:
+    page = report(table_of({(ran, seed): [0.6, 0.7, 0.8] for seed in range(3)}))
+    words = " ".join(page.text.split())
+    for part in (
+        f"Only {ran} was run",
+        "A curve that rises shows that the model learns",
+        f'aift simulate --data FOLDER --strategy "{ran}" --strategy {other} --out study',
+    ):
+        assert part in words, part
+    assert "seeds prove little" not in words
+
+
+def test_every_page_says_how_to_try_ones_own_data(report) -> None:
+    page = report()
+    assert "aift simulate --data FOLDER" in page.text
+    # What is told to be typed is what the command line knows.
+    for command in re.findall(r"<pre[^>]*>(aift [^<]*)</pre>", page.html):
+        known = subprocess_help()
+        assert all(option in known for option in re.findall(r"--[a-z]+", unescape(command)))
+
+
+def subprocess_help() -> str:
+    from typer.testing import CliRunner
+
+    from aift_sklearn.cli.app import app
+
+    return CliRunner().invoke(app, ["simulate", "--help"], env={"COLUMNS": "200"}).output
+
+
+def test_p_values_and_the_number_of_comparisons_are_shown(report) -> None:
+    rng = np.random.default_rng(0)
+    names = ("random", "aift", "badge")
+    table = table_of(
+        {(name, seed): rng.uniform(0.5, 0.9, 4) for name in names for seed in range(7)}
+    )
+    summary = summarise(table)
+    page = report(table)
+    words = " ".join(page.text.split())
+    assert "corrected for 2 comparisons with random (Holm)" in words
+    row = summary.loc["aift"]
+    cells = next(cells for cells in page.rows() if cells[0] == "aift" and len(cells) == 9)
+    assert cells[7] == f"{row['alc_p']:.3f}({row['alc_wilcoxon_p']:.3f})"
+    assert f"Paired t-test p = {row['alc_p']:.3f} and Wilcoxon signed-rank test" in words
+    assert "corrected for 2 comparisons by Holm's method" in words
+    few = report(table[(table["seed"] < 5) & (table["strategy"] != "badge")])
+    assert "Wilcoxon" not in few.text
+    assert "corrected for" not in few.text
+    assert "where one includes 0, no difference is shown" in few.text
+    one = report(table[table["seed"] == 0])
+    assert "One seed gives no interval." in one.text
+
+
+def test_wide_contents_scroll_on_a_narrow_screen(report) -> None:
+    page = report(with_probabilities(WIN), reference={"auc": 0.9})
+    outside = re.sub(r'<div class="scroll">.*?</div>', "", page.html, flags=re.DOTALL)
+    assert "<table" not in outside
+    assert all("scroll" in tag for tag in re.findall(r"<pre[^>]*>", page.html))
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", page.html)
 
 
 def test_groups_on_both_sides_are_called_out(report) -> None:
@@ -342,7 +510,7 @@ def test_a_failed_write_keeps_the_old_page(tmp_path, monkeypatch) -> None:
     def full(_: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("aift_sklearn.study.report.page.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         write_report(WIN, fake_dataset(), path)
     assert path.read_bytes() == before
@@ -373,12 +541,26 @@ def test_a_band_stands_for_four_seeds_or_more() -> None:
     ax = plot_learning_curves(table_of(runs))
     heights = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(0.6)
-    assert 0.715 < heights.max() <= 0.73
+    _, low, high = paired_interval([0.7, 0.71, 0.72, 0.73], [0.0] * 4)
+    assert heights.max() == pytest.approx(high)
+    assert np.isclose(heights, low).any()
 
 
 def test_a_round_that_not_every_seed_has_is_left_out_of_the_mean() -> None:
     ax = plot_learning_curves(table_of({("random", 0): [0.6, 0.7, 0.9], ("random", 1): [0.4, 0.5]}))
     assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.5, 0.6])
+
+
+def test_curves_are_a_picture_in_a_notebook() -> None:
+    ax = plot_learning_curves(WIN)
+    shown = Image.open(io.BytesIO(ax._repr_png_()))
+    assert shown.format == "PNG"
+    assert len(np.unique(np.asarray(shown).reshape(-1, shown.size[0]), axis=0)) > 20
+    ax.set_title("mine")
+    assert (np.asarray(Image.open(io.BytesIO(ax._repr_png_()))) != np.asarray(shown)).any()
+    # Axes of one's own are drawn on as they are.
+    mine = Figure().subplots()
+    assert plot_learning_curves(WIN, ax=mine) is mine
 
 
 def test_names_at_the_right_edge_do_not_overlap() -> None:
@@ -436,14 +618,14 @@ IMBALANCED = WIN.assign(auc=0.9, balanced_accuracy=WIN["auc"])
 
 
 def test_headline_of_another_metric() -> None:
-    assert headline(IMBALANCED, metric="balanced_accuracy") == (
+    assert headline(IMBALANCED, metric="balanced_accuracy") == ALONE + (
         "aift needed 10 labels to reach the balanced accuracy of 0.800 for which random needed "
         "20: 50 % fewer."
     )
     # The column that is not asked about need not be there.
     assert "10 labels" in headline(WIN.drop(columns="balanced_accuracy"))
     flat = headline(IMBALANCED)
-    assert flat.startswith("random ended no better than it began (AUC 0.900)")
+    assert flat.startswith(ALONE + "random ended no better than it began (AUC 0.900)")
     lost = IMBALANCED.assign(balanced_accuracy=1 - IMBALANCED["balanced_accuracy"])
     assert "ended no better than it began (balanced accuracy 0.200)" in headline(
         lost, metric="balanced_accuracy"
@@ -498,11 +680,11 @@ def two_heads() -> pd.DataFrame:
 def test_every_head_has_its_sentence_and_its_own_baseline() -> None:
     assert headline(two_heads()).split("\n") == [
         f"cnn: {headline(WIN)}",
-        "fo<rest: badge did not reach, within its 15 labels, the AUC of 0.800 for which random "
-        "needed 15: it saved no labels here.",
+        f"fo<rest: {ALONE}badge did not reach, within its 15 labels, the AUC of 0.800 for which "
+        "random needed 15: it saved no labels here.",
     ]
     # A focus that one head lacks is met where it is.
-    assert headline(two_heads(), focus="badge").startswith("cnn: aift needed")
+    assert headline(two_heads(), focus="badge").startswith(f"cnn: {ALONE}aift needed")
     with pytest.raises(ParameterError, match=r"focus is 'core'.*'aift', 'badge'"):
         headline(two_heads(), focus="core")
 

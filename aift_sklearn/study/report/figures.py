@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ..comparisons import paired_interval
 from ..curves import fill_chance
-from ..metrics import paired_interval
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -83,6 +83,13 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
         )
 
 
+class LearningCurves(Axes):
+    """Axes that a notebook shows as a picture, though they belong to no window."""
+
+    def _repr_png_(self) -> bytes:
+        return _png_bytes(self.figure, dpi=120)
+
+
 def plot_learning_curves(
     table: pd.DataFrame,
     metric: str = "auc",
@@ -95,7 +102,7 @@ def plot_learning_curves(
     """Draw the metric against the labels asked, one line per strategy.
 
     The line is the mean over seeds, for the rounds that every seed has. With four seeds or more
-    the band is the bootstrap interval of that mean; with fewer, each seed is a thin line. More
+    the band is the t interval of that mean; with fewer, each seed is a thin line. More
     than five strategies are drawn as means alone, which would else be hidden. Bands are per
     strategy; whether two strategies differ is told by the paired interval of
     `aift_sklearn.study.metrics.summarise`, which is usually narrower.
@@ -119,6 +126,8 @@ def plot_learning_curves(
     Returns
     -------
     Axes
+        Those given, or those of the new figure, ``ax.figure``: as the last line of a notebook's
+        cell they show as a picture.
 
     Examples
     --------
@@ -130,7 +139,8 @@ def plot_learning_curves(
     """
     filled = fill_chance(table, metric)
     if ax is None:
-        ax = Figure(figsize=(5.4, 3.8), layout="constrained").subplots()
+        figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+        ax = figure.add_subplot(axes_class=LearningCurves)
     ends: list[tuple[float, str, Any]] = []
     styles = _styles(pd.unique(filled["strategy"]), baseline)
     many = len(styles) > MANY
@@ -144,7 +154,7 @@ def plot_learning_curves(
         n_seeds = 1 if many else values.shape[1]
         if n_seeds >= 4 and len(y):
             zero = np.zeros(n_seeds)
-            band = [paired_interval(row, zero, n_resamples=2000, level=level)[1:]
+            band = [paired_interval(row, zero, level=level)[1:]
                     for row in values[whole].to_numpy()]  # fmt: skip
             ax.fill_between(x, *np.transpose(band), color=style["color"], alpha=0.18, lw=0)
         elif n_seeds > 1:
@@ -200,9 +210,13 @@ def plot_class_balance(table: pd.DataFrame, y: NDArray[Any], classes: Sequence[s
 
 def png(fig: Figure) -> str:
     """Draw a figure as a PNG, as the address of a picture inside the page."""
+    return "data:image/png;base64," + base64.b64encode(_png_bytes(fig, dpi=170)).decode("ascii")
+
+
+def _png_bytes(fig: Any, *, dpi: int) -> bytes:
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=170)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    fig.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def _marks(classes: Sequence[str]) -> list[str]:

@@ -23,8 +23,9 @@ from ...errors import ParameterError
 from ..curves import METRIC_NAMES, by_head, check_metric, check_table
 from ..metrics import summarise
 from .figures import MANY, METRICS, class_entries, plot_class_balance, plot_learning_curves, png
-from .findings import caveat, headline, labels_by_level, signed
+from .findings import caveat, headline, is_too_easy, only_strategy, p_value, signed
 from .gallery import gallery
+from .levels import labels_by_level
 from .patterns import LETTERS, pattern_legend, pattern_rows, pattern_shares
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "signed": signed}
+    environment.filters |= {"number": _number, "signed": signed, "p_value": p_value}
     return environment.get_template("report.html.jinja")
 
 
@@ -113,6 +114,8 @@ def _results(
         "undefined_auc": int(table["auc"].isna().sum()),
         "reference": reference,
         "has_baseline": baseline in summary.index,
+        "comparisons": int(summary["alc_p"].notna().sum()),
+        "ranked": bool(summary["alc_wilcoxon_p"].notna().any()),
     }
 
 
@@ -141,6 +144,31 @@ def _patterns(
         "rounds": [int(rounds.min()), int(rounds.max())] if len(rounds) else [],
         "drawn": bool(drawn),
     }
+
+
+def _next_steps(heads: Mapping[str, pd.DataFrame], metric: str) -> list[dict[str, str]]:
+    """What to do where a study cannot tell anything, with the command for it."""
+    alone = [only_strategy(rows) for rows in heads.values()]
+    if all(alone):
+        asked = alone[0] if len({*alone}) == 1 else "AIFT"
+        other, kind = ("AIFT", "active") if asked == "random" else ("random", "random")
+        return [
+            {
+                "text": f"Run {kind} asking beside it, on the same pool. Into the same folder, "
+                "what was run is kept, and only the other strategy is added:",
+                "command": f'aift simulate --data FOLDER --strategy "{asked}" --strategy {other} '
+                "--out study",
+            }
+        ]
+    if any(is_too_easy(rows, metric) for rows in heads.values()):
+        return [
+            {
+                "text": "What the model knows from the first batch on, no question can teach it. "
+                "Start with fewer labels, or take harder images:",
+                "command": "aift simulate --data FOLDER --batch 4 --out harder",
+            }
+        ]
+    return []
 
 
 def write_report(
@@ -235,6 +263,7 @@ def write_report(
         overview=_overview(results) if len(heads) > 1 else [],
         measure=metric,
         metric=METRIC_NAMES[metric],
+        next_steps=_next_steps(heads, metric),
         first_head=next(iter(heads)) if len(heads) > 1 else "",
         balance=png(plot_class_balance(first, np.asarray(dataset.y).astype(str), names)),
         gallery=shown,
@@ -247,7 +276,7 @@ def write_report(
         groups=_groups(dataset),
         parameters={str(name): str(value) for name, value in (parameters or {}).items()},
         baseline=baseline,
-        versions=package_versions(PACKAGES).items(),
+        versions=package_versions(PACKAGES),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     write_atomically(path, page)
