@@ -15,7 +15,7 @@ OLDEST := .venv-oldest
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@echo "Installing torch, ONNX Runtime, scikit-learn and the tools of the tests into $(VENV)."
 	@echo "That takes 3 to 10 minutes, most of it for torch; nothing outside $(VENV) is changed."
 	$(PYTHON) -m venv $(VENV)

@@ -198,13 +198,6 @@ def run_study(
     check_option("metric", metric, tuple(METRICS))
     if not models:
         raise ParameterError(f"no model; expected at least one of {', '.join(MODELS)}.")
-    given = {
-        "test_fraction": test_fraction,
-        "max_pool": max_pool,
-        "max_test": max_test,
-        "random_state": random_state,
-    }
-    loading = {name: value for name, value in given.items() if value is not None}
     built = {name: build_model(name, views=views, n_patches=n_patches) for name in models}
     options = {
         "strategies": [build_strategy(name)[0] for name in strategies],
@@ -214,11 +207,21 @@ def run_study(
         "restart": restart,
         "groups": groups,
     }
-    dataset = open_dataset(data, size=size, verbose=int(verbose), **loading)
+    dataset = open_dataset(
+        data,
+        size=size,
+        verbose=int(verbose),
+        **_without_none(
+            test_fraction=test_fraction,
+            max_pool=max_pool,
+            max_test=max_test,
+            random_state=random_state,
+        ),
+    )
     out = as_path(out)
     table = _simulate_and_report(
         dataset,
-        built if len(built) > 1 else next(iter(built.values())),
+        built if len(built) > 1 else built[models[0]],
         out / "report.html",
         options,
         path=out / "table.jsonl",
@@ -228,6 +231,11 @@ def run_study(
     )
     _say(f"Table:  {out / 'table.jsonl'}")
     return table
+
+
+def _without_none(**options: Any) -> dict[str, Any]:
+    """Options that are given; the others keep the defaults of the loader."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _simulate_and_report(
