@@ -278,7 +278,7 @@ UNFIT = {
     "nan": (one_pixel(np.nan), DataError, "image 5 holds NaN"),
     "inf": (one_pixel(np.inf), DataError, "image 5 holds NaN or infinite"),
     "above_one": (lambda X: X.astype(float), DataError, "Divide 8-bit values by 255"),
-    "negative": (one_pixel(-0.1), DataError, r"range from -0.1 .* expected \[0, 1\]"),
+    "negative": (one_pixel(-0.1), DataError, r"range from -0\.1\d* to .* expected \[0, 1\]"),
     "int32": (lambda X: X.astype(np.int32), DataTypeError, "dtype int32; expected uint8"),
     "object": (lambda X: X.astype(object), DataTypeError, "dtype object; expected uint8"),
     "empty": (lambda X: X[:0], DataError, "at least one image"),
