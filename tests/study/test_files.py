@@ -329,7 +329,7 @@ def test_boxes_lie_in_the_image_as_it_is_shown(smears):
         # Shown, it is 40 wide and 30 high.
         picture(k, size=(30, 40)).save(smears / "images" / f"s{k}.jpg", exif=exif, quality=100)
     data = load_boxes(smears, size=16)
-    assert data.notes == ()
+    assert all("the test set is" in note for note in data.notes), "no box was left out"
     row = next(i for i, (g, y) in enumerate(zip(data.groups, data.y, strict=True)) if y == "white")
     with Image.open(smears / "images" / str(data.groups[row])) as file:
         upright = np.rot90(np.asarray(file), k=-1)
