@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._candidates import embedder
-from ..errors import DataTypeError
+from ..errors import DataTypeError, NonFiniteOutputError
 from ..patches import cut_views, patch_floats, takes_views
 from .model import PatchModel
 
@@ -134,11 +135,13 @@ class EstimatorEngine:
         embeddings = np.empty((k, 0, 0), dtype=np.float32)
         if views is None or len(views):
             patches = cut_views(self.model.patches, candidates, views)
-            proba = self._proba(patches.reshape(-1, *patches.shape[2:]))
+            with _rows_of_candidates(patches.shape[1]):
+                proba = self._proba(patches.reshape(-1, *patches.shape[2:]))
             proba = proba.reshape(*patches.shape[:2], -1)
         if len(embed):
             patches = cut_views(self.model.patches, candidates, embed)
-            embeddings = self._embed(patches.reshape(-1, *patches.shape[2:]))
+            with _rows_of_candidates(patches.shape[1]):
+                embeddings = self._embed(patches.reshape(-1, *patches.shape[2:]))
             embeddings = embeddings.reshape(*patches.shape[:2], -1)
         return Evaluation(proba, embeddings)
 
@@ -157,3 +160,12 @@ class EstimatorEngine:
             )
         found = np.asarray(embed(flat), dtype=np.float32)
         return found.reshape(len(flat), math.prod(found.shape[1:]))
+
+
+@contextlib.contextmanager
+def _rows_of_candidates(n_views: int) -> Iterator[None]:
+    """Let a network that refuses a patch refuse the candidate that it is of."""
+    try:
+        yield
+    except NonFiniteOutputError as error:
+        raise NonFiniteOutputError(str(error), index=error.index // n_views) from error

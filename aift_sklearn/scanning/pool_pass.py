@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import as_array, check_images
-from ..errors import DataError
+from ..errors import DataError, NonFiniteOutputError
 from ..progress import ProgressBar
 from ..scores import patch_consistency
 from ..selection import check_n_instances, top
@@ -234,9 +234,14 @@ class PoolPass:
         def work(part: Part, candidates: Array) -> dict[str, Array]:
             if len(shape) > 2:
                 candidates = check_images(candidates, ndim=len(shape))
-            found = self.engine.evaluate(candidates, views, embed)
-            for name, values in zip(Evaluation._fields, found, strict=True):
-                _refuse_non_finite(part, name, values)
+            try:
+                found = self.engine.evaluate(candidates, views, embed)
+            except NonFiniteOutputError as error:
+                raise _non_finite(part, [error.index]) from error
+            for values in found:
+                finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+                if not finite.all():
+                    raise _non_finite(part, np.flatnonzero(~finite)[:5].tolist())
             return function(found)
 
         n = shape[0] if rows is None else len(rows)
@@ -275,14 +280,11 @@ class PoolPass:
         return max(1, min(size, _PART_BYTES // max(1, int(item * math.prod(shape[1:])))))
 
 
-def _refuse_non_finite(part: Part, name: str, values: Floats) -> None:
-    if np.isfinite(values).all():
-        return
-    of_candidate = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    bad = [part.position(int(k)) for k in np.flatnonzero(~of_candidate)[:5]]
-    what = "probabilities" if name == "proba" else "embeddings"
-    raise DataError(
-        f"the model gives {what} that are not finite (NaN or infinity) for candidate"
-        f"{'s' if len(bad) > 1 else ''} {', '.join(map(str, bad))} of the pool, and perhaps for "
-        "others. Look at those images (all of one colour?), leave them out, or mend the model."
+def _non_finite(part: Part, rows: list[int]) -> NonFiniteOutputError:
+    places = ", ".join(str(part.position(row)) for row in rows)
+    return NonFiniteOutputError(
+        f"the model gives predictions or embeddings that are not finite (NaN or infinity) for "
+        f"candidate{'s' if len(rows) > 1 else ''} {places} of the pool, and perhaps for others. "
+        "Look at those images (all of one colour?), leave them out, or mend the model.",
+        index=part.position(rows[0]),
     )
