@@ -188,11 +188,7 @@ class OnnxScorer:
         OutOfMemoryError
             If a single patch does not fit the memory.
         """
-        shape = self._begin(pool)
-        shards = None
-        if folder is not None:
-            size = max(1, _SHARD_PATCHES // self._engine.n_patches(shape))
-            shards = Shards(folder, self._identity(pool, shape), n=shape[0], size=size)
+        shards = self._shards(folder, pool, self._begin(pool))
         out = PoolPass(self._engine, verbose=self.verbose).score(pool, shards, **self.consistency)
         return out["score"], out["proba"]
 
@@ -335,7 +331,14 @@ class OnnxScorer:
         self._begin(pool)
         return PoolPass(self._engine, verbose=self.verbose).embed(pool)
 
-    def top(self, pool: Any, b: int, *, racing: bool = True) -> tuple[NDArray[np.intp], Floats]:
+    def top(
+        self,
+        pool: Any,
+        b: int,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        racing: bool = True,
+    ) -> tuple[NDArray[np.intp], Floats]:
         """Find the b candidates with the highest scores.
 
         Parameters
@@ -344,6 +347,8 @@ class OnnxScorer:
             As of `score`.
         b : int
             How many.
+        folder : path-like, optional
+            Keeps what is finished, as of `score`: a race that is interrupted goes on from there.
         racing : bool, default=True
             Give most patches only to those candidates that can still reach the top b. See Notes.
 
@@ -361,9 +366,9 @@ class OnnxScorer:
         ``alpha`` is small and few candidates stand out; at ``alpha`` above two thirds it is a full
         pass. With ``racing=False`` the result is exact.
         """
-        self._begin(pool)
+        shards = self._shards(folder, pool, self._begin(pool))
         whole = PoolPass(self._engine, verbose=self.verbose)
-        return whole.top(pool, b, racing=racing, **self.consistency)
+        return whole.top(pool, b, racing=racing, shards=shards, **self.consistency)
 
     def prepare(self, shape: tuple[int, ...]) -> Self:
         """Export the network for pools of a shape now, not when the first is scored.
@@ -427,6 +432,12 @@ class OnnxScorer:
                 f"on {source.n_channels}."
             )
         return shape
+
+    def _shards(self, folder: Any, pool: Any, shape: tuple[int, ...]) -> Shards | None:
+        if folder is None:
+            return None
+        size = max(1, _SHARD_PATCHES // self._engine.n_patches(shape))
+        return Shards(folder, self._identity(pool, shape), n=shape[0], size=size)
 
     def _identity(self, pool: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         """What scores in a folder depend on, by value."""

@@ -16,6 +16,7 @@ from ..scores import patch_consistency
 from ..selection import check_n_instances, top
 from .engine import Engine, Evaluation
 from .parts import Part, as_parts, scan
+from .race_store import RaceFolder
 from .racing import Race, race
 from .shards import Gathered, Shards
 
@@ -157,7 +158,13 @@ class PoolPass:
         return self.scan(pool, work, shards=shards)
 
     def top(
-        self, pool: Any, b: int, *, racing: bool = True, **consistency: Any
+        self,
+        pool: Any,
+        b: int,
+        *,
+        racing: bool = True,
+        shards: Shards | None = None,
+        **consistency: Any,
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Find the b candidates with the highest scores.
 
@@ -170,6 +177,8 @@ class PoolPass:
         racing : bool, default=True
             Give most patches only to those candidates that can still reach the top b, where the
             engine saves time by it.
+        shards : Shards, optional
+            Keeps what is finished, raced or not.
         **consistency
             Parameters of `patch_consistency`.
 
@@ -183,13 +192,13 @@ class PoolPass:
         shape = tuple(np.shape(pool))
         check_n_instances(b, shape[0])
         if racing and self.engine.races(shape) and self.engine.n_patches(shape) is not None:
-            outcome = self.race(pool, b, **consistency)
+            outcome = self.race(pool, b, shards=shards, **consistency)
             return outcome.indices, outcome.scores
-        scores = self.reduce(pool, lambda P: patch_consistency(P, **consistency))
+        scores = self.score(pool, shards, **consistency)["score"]
         indices = top(scores, b)
         return indices, scores[indices]
 
-    def race(self, pool: Any, b: int, **consistency: Any) -> Race:
+    def race(self, pool: Any, b: int, *, shards: Shards | None = None, **consistency: Any) -> Race:
         """Race for the b highest scores; see `top`."""
         self.engine.begin(pool)
         n = np.shape(pool)[0]
@@ -198,7 +207,8 @@ class PoolPass:
             wanted = None if len(rows) == n else rows
             return self.scan(pool, lambda found: {"P": found.proba}, views=views, rows=wanted)["P"]
 
-        return race(evaluate, n, self._count(pool), b, **consistency)
+        store = None if shards is None else RaceFolder(shards)
+        return race(evaluate, n, self._count(pool), b, store=store, **consistency)
 
     def scan(
         self,

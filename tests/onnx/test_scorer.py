@@ -405,6 +405,22 @@ def test_scores_of_something_else_are_never_mixed(small_parts, fitted, scorer_of
         scorer_of_it.score(X, tmp_path / "file")
 
 
+def test_a_race_that_was_interrupted_goes_on(small_parts, scorer_of_it, tmp_path):
+    expected = scorer_of_it.top(X, 3)
+    with pytest.raises(KeyboardInterrupt):
+        scorer_of_it.top(OnlySlices(X, stop_after=6), 3, tmp_path)
+    first = OnlySlices(X)
+    found = scorer_of_it.top(first, 3, tmp_path)
+    again = OnlySlices(X)
+    scorer_of_it.top(again, 3, tmp_path)
+    fresh = OnlySlices(X)
+    scorer_of_it.top(fresh, 3)
+    for one, other in zip(found, expected, strict=True):
+        assert_array_equal(one, other)
+    assert len(again.reads) <= len(first.reads) <= len(fresh.reads) + 3
+    assert len(again.reads) == 4, "three reads tell which pool it is, one is compared"
+
+
 @pytest.fixture
 def another(fitted):
     """A copy of the classifier that may be changed."""
