@@ -84,14 +84,9 @@ def export_network(
     names = output_names(network)
     wrapped = _Exported(network, with_embeddings=len(names) > 1).eval()
     example = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
-    try:
-        with _quiet(), torch.no_grad():
-            # Not left to torch.onnx.export, which, where this fails, goes on to export what holds
-            # for the example only.
-            program = torch.export.export(
-                wrapped, (example,), dynamic_shapes=({0: torch.export.Dim("k")},), strict=False
-            )
-            _refuse_changes(program)
+    with _quiet(), torch.no_grad():
+        program = _trace(wrapped, example)
+        with _as_export_error():
             exported: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -101,28 +96,39 @@ def export_network(
                 output_names=list(names),
             )
             used = _optimize(exported, {_PREFIX + name for name in tensors})
-    except ExportError:
-        raise
-    except Exception as error:  # the exporter raises a type of its own for every stage
-        # The exporter's own message is a page of advice; its cause is a sentence.
-        cause = error.__cause__ or error
-        reason = next(iter(str(cause).strip().splitlines()), "")
-        raise ExportError(
-            f"the network cannot be exported to ONNX: {type(cause).__name__}: {reason}"
-        ) from error
     model: onnx.ModelProto = exported.model_proto
     _strip(model)
     return model, used
 
 
-def _refuse_changes(program: Any) -> None:
-    signature = program.graph_signature
-    changed = [*signature.buffers_to_mutate.values()]
+def _trace(network: nn.Module, example: torch.Tensor) -> Any:
+    """Trace a network for any number of patches.
+
+    Not left to `torch.onnx.export`, which, where this fails, goes on to export what holds for the
+    example only.
+    """
+
+    def trace(*, strict: bool) -> Any:
+        shapes = ({0: torch.export.Dim("k")},)
+        return torch.export.export(network, (example,), dynamic_shapes=shapes, strict=strict)
+
+    try:
+        program = trace(strict=False)
+    except Exception as error:
+        # By its code instead of by running it: slower, and it follows len(x), which is a plain
+        # number of the example for the other.
+        try:
+            program = trace(strict=True)
+        except Exception:
+            with _as_export_error():
+                raise error from error.__cause__
+    changed = [*program.graph_signature.buffers_to_mutate.values()]
     if changed:
-        name = changed[0].removeprefix(_PREFIX)
         raise ExportError(
-            f"the network changes its own {name} while it predicts, which a graph cannot do."
+            f"the network changes its own {changed[0].removeprefix(_PREFIX)} while it predicts, "
+            "which a graph cannot do."
         )
+    return program
 
 
 def _optimize(exported: Any, tensors: set[str]) -> list[str]:
@@ -135,6 +141,11 @@ def _optimize(exported: Any, tensors: set[str]) -> list[str]:
         graph.inputs.append(value)
     exported.optimize()
     graph = exported.model.graph
+    # The optimiser loses constants of its own where two would have one name.
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is not None and value.const_value is not None and value.producer() is None:
+                node.graph.initializers.setdefault(value.name, value)
     used = []
     for value in [value for value in graph.inputs if value.name in held]:
         graph.inputs.remove(value)
@@ -160,6 +171,21 @@ def _strip(model: onnx.ModelProto) -> None:
                 graphs += attribute.graphs
     model.ClearField("metadata_props")
     model.ClearField("doc_string")
+
+
+@contextmanager
+def _as_export_error() -> Iterator[None]:
+    """Whatever the exporter raises, for each stage a type of its own, as one error."""
+    try:
+        yield
+    except Exception as error:
+        # Its own message is a page of advice; its cause is a sentence.
+        cause = error.__cause__ or error
+        reason = next(iter(str(cause).strip().splitlines()), "")
+        reason = f"{type(cause).__name__}: {reason}"
+        if "specialized it to be a constant" in str(cause):
+            reason = "it computes with the number of patches as with a constant."
+        raise ExportError(f"the network cannot be exported to ONNX: {reason}") from error
 
 
 @contextmanager

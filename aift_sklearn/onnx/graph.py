@@ -10,6 +10,7 @@ Letters: k patches of C channels, h by w pixels; K classes.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -169,10 +170,14 @@ class NetworkGraph:
         own = run_torch(twin, patches)
         compare(own, run_onnx(self.to_bytes(), patches, list(own)), "")
         perturb(named_tensors(twin))
-        state = settings_of(twin), self._numbers(twin)
+        state = _state(twin)
         other = run_torch(twin, patches)
-        if (settings_of(twin), self._numbers(twin)) != state:
-            raise ExportError("the network changes its own state while it predicts.")
+        changed = [name for name, value in _state(twin).items() if state.get(name) != value]
+        if changed:
+            raise ExportError(
+                f"the network changes its own {changed[0]} while it predicts, which a graph cannot "
+                "do."
+            )
         self.refresh(twin)
         found = run_onnx(self.to_bytes(), patches, list(own))
         compare(other, found, " once other weights are written into it", change_from=own)
@@ -188,6 +193,11 @@ def _copy_to_cpu(network: nn.Module) -> nn.Module:
             if isinstance(value, torch.Tensor) and value.device.type != "cpu":
                 setattr(module, name, value.cpu())
     return twin
+
+
+def _state(network: nn.Module) -> dict[str, Any]:
+    tensors = named_tensors(network)
+    return settings_of(network) | {name: raw_bytes(one) for name, one in tensors.items()}
 
 
 def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.dtype]:
