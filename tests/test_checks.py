@@ -120,12 +120,14 @@ NO_ARRAYS = {
 def test_what_is_no_array_is_refused_by_type_with_what_to_do(name, kind, fitted):
     make, message = NO_ARRAYS[name]
     model = fitted if kind == "images" else on_features().fit(F, FY)
+    learner = AIFTLearner(model)
     fresh = on_images() if kind == "images" else on_features()
     y = Y[:2]
     for ask in (
         model.predict,
         model.predict_patch_proba,
         model.score_candidates,
+        learner.query,
         lambda X: model.partial_fit(X, y),
         lambda X: fresh.fit(X, y),
         fitted.embed,

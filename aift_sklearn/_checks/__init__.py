@@ -1,6 +1,6 @@
 """Input checks, called at public entries only."""
 
-from .arrays import as_array, image_shape
+from .arrays import as_array, image_shape, refuse_what_is_no_array
 from .candidates import (
     candidate_shape,
     check_features,
@@ -36,5 +36,6 @@ __all__ = [
     "image_shape",
     "labels_of_classes",
     "refuse_three_axes",
+    "refuse_what_is_no_array",
     "unchanged_on_error",
 ]

@@ -61,6 +61,7 @@ def image_shape(X: Any) -> tuple[int, ...] | None:
         If ``X`` is no array and does not form one, or is of channels last.
     """
     refuse_what_is_no_array(X)
+    _refuse_columns(X)
     shape = getattr(X, "shape", None)
     if shape is None:
         try:
@@ -104,11 +105,16 @@ def refuse_channels_last(shape: tuple[int, ...]) -> None:
 
 
 def refuse_what_is_no_array(X: Any) -> None:
-    """Refuse data sets, loaders, generators, mappings, sets, paths, and arrays of such."""
+    """Refuse data sets, loaders, generators, mappings, sets and paths.
+
+    >>> refuse_what_is_no_array(x for x in [1, 2])
+    Traceback (most recent call last):
+        ...
+    aift_sklearn.errors.DataTypeError: X is of type builtins.generator; expected an array, or ...
+    """
     if isinstance(X, (str, bytes, os.PathLike)):
         raise DataTypeError(f"X is {X!r:.80}, of type {_name(X)}; expected candidates. {_LOADERS}")
     if hasattr(X, "shape"):
-        _refuse_columns(X)
         return
     modules = {base.__module__.partition(".data")[0] for base in type(X).__mro__}
     if "torch.utils" in modules:

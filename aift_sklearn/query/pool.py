@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 from .._candidates import pick_rows
+from .._checks import refuse_what_is_no_array
 from ..errors import DataError, ParameterError
 
 __all__ = ["embeddings", "pool_length", "random_generator"]
@@ -20,6 +21,7 @@ _CHUNK_BYTES = 2**26
 
 def pool_length(X_pool: Any) -> int:
     """Return how many candidates a pool has, reading none of them."""
+    refuse_what_is_no_array(X_pool)
     shape = getattr(X_pool, "shape", None)
     if shape is not None and len(shape):
         return int(shape[0])

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from aift_sklearn import AIFTLearner, aift_sampling, patch_diversity, patch_entropy
-from aift_sklearn.errors import DataError, ParameterError
+from aift_sklearn.errors import DataError, DataTypeError, ParameterError
 from aift_sklearn.query import QueryStrategy, make_query_strategy, random_sampling
 from aift_sklearn.selection import top
 
@@ -167,7 +167,13 @@ def test_what_is_no_seed_is_refused(model, seed):
         random_sampling(model, POOL, 2, random_state=seed)
 
 
-@pytest.mark.parametrize("pool", [iter([1, 2]), 5, None])
+@pytest.mark.parametrize("pool", [5, None])
 def test_what_is_no_pool_is_refused(model, pool):
     with pytest.raises(DataError, match="without a length"):
+        aift_sampling(model, pool)
+
+
+@pytest.mark.parametrize("pool", [iter([1, 2]), {"images": POOL}, {1, 2}, (x for x in POOL)])
+def test_a_pool_that_can_be_read_only_once_or_has_no_order_is_refused(model, pool):
+    with pytest.raises(DataTypeError, match=r"expected an array.* Pass "):
         aift_sampling(model, pool)
