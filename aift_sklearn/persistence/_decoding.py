@@ -183,8 +183,14 @@ class Decoder:
         )
 
     def _take_supplied(self, tree: Tree, path: tuple[str, ...]) -> Any:
-        if path[-1] == "query_strategy" and self.query_strategy is not None:
-            return self.query_strategy
+        is_strategy = "query_strategy" in path
+        if is_strategy and self.query_strategy is not None:
+            inner = "__".join(path[path.index("query_strategy") + 1 :])
+            if not inner:
+                return self.query_strategy
+            parameters: dict[str, Any] = getattr(self.query_strategy, "get_params", dict)()
+            if inner in parameters:
+                return parameters[inner]
         name = "__".join(part.rstrip("_") for part in path)
         if self.estimator is not None:
             known = self.estimator.get_params(deep=True)
@@ -192,10 +198,10 @@ class Decoder:
             for candidate in (name, name.partition("__")[2]):
                 if candidate in known:
                     return known[candidate]
-        way = "query_strategy=..." if path[-1] == "query_strategy" else "estimator=..."
+        way = "query_strategy=..." if is_strategy else "estimator=..."
         raise UnsupportedModelError(
             f"{name} was {tree['type']}, which is not stored since that could run code; supply it "
-            f"again: load(folder, {way}), with an estimator built as the saved one was."
+            f"again: load(folder, {way}), built as the saved one was."
         )
 
     def _decode_sklearn(self, tree: Tree) -> Any:

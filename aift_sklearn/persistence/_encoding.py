@@ -46,15 +46,22 @@ CLASSES = {
     "CNNClassifier": "aift_sklearn.networks.cnn",
     "CNNFeatures": "aift_sklearn.networks.features",
     "JitterPatches": "aift_sklearn.patches.jitter",
+    "QueryStrategy": "aift_sklearn.query.strategy",
 }
 """What a tree may be built of: this package's estimators, and the modules that hold them."""
-_STRATEGIES = {
+_FUNCTIONS = {
     "aift_sampling": "aift_sklearn.query",
     "random_sampling": "aift_sklearn.query",
+    "patch_diversity": "aift_sklearn.query",
+    "patch_entropy": "aift_sklearn.query",
+    "classifier_entropy": "modAL.uncertainty",
+    "classifier_margin": "modAL.uncertainty",
+    "classifier_uncertainty": "modAL.uncertainty",
     "entropy_sampling": "modAL.uncertainty",
     "margin_sampling": "modAL.uncertainty",
     "uncertainty_sampling": "modAL.uncertainty",
 }
+"""Query strategies and utilities that a tree may name, and the modules that hold them."""
 BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 """NumPy's generators of random bits."""
 _SKOPS_HINT = (
@@ -228,7 +235,7 @@ class Encoder:
                 "keywords": self.encode(value.keywords, path),
             }
         name = getattr(value, "__name__", "")
-        if name not in _STRATEGIES or value is not find_function(name):
+        if name not in _FUNCTIONS or value is not find_function(name):
             raise _unsupported_error(value, path)
         return {"$": "function", "name": name}
 
@@ -326,10 +333,10 @@ def _holds_more_than_parameters(value: Any) -> bool:
 
 
 def find_function(name: str) -> Any:
-    """Return one of the query strategies that a tree may name."""
-    if name not in _STRATEGIES:
-        raise ModelFileError(f"unknown function {name!r}; expected one of {sorted(_STRATEGIES)}.")
-    return getattr(importlib.import_module(_STRATEGIES[name]), name)
+    """Return one of the functions that a tree may name."""
+    if name not in _FUNCTIONS:
+        raise ModelFileError(f"unknown function {name!r}; expected one of {sorted(_FUNCTIONS)}.")
+    return getattr(importlib.import_module(_FUNCTIONS[name]), name)
 
 
 def _type_phrase(value: Any) -> str:

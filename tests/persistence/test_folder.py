@@ -16,6 +16,7 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from modAL.models import ActiveLearner
+from modAL.utils.combination import make_product
 from numpy.testing import assert_array_equal
 from samples import make_blobs
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -41,6 +42,9 @@ from aift_sklearn import (
     JitterPatches,
     aift_sampling,
     load,
+    make_query_strategy,
+    patch_diversity,
+    patch_entropy,
     save,
 )
 from aift_sklearn.errors import (
@@ -482,6 +486,21 @@ def test_callbacks_and_strategies_are_supplied_again(tmp_path):
     again = load(tmp_path, estimator=supply, query_strategy=aift_sampling)
     assert again.query_strategy is aift_sampling
     assert isinstance(again.estimator.estimator_.callbacks[0], EarlyStopping)
+
+
+def test_strategies_by_a_utility_are_kept(tmp_path):
+    strategy = make_query_strategy(patch_entropy, diversify=2, cold_start="random")
+    again = load(save(AIFTLearner(lite0(), strategy), tmp_path)).query_strategy
+    assert again.get_params() == strategy.get_params()
+    product = make_query_strategy(make_product(patch_entropy, patch_diversity), diversify=2)
+    learner = AIFTLearner(lite0(), product)
+    save(learner, tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"utility was .*query_strategy=\.\.\."):
+        load(tmp_path)
+    assert load(tmp_path, query_strategy=product).query_strategy.utility is product.utility
+    assert load(tmp_path, estimator=learner).query_strategy.utility is product.utility
+    with pytest.raises(UnsupportedModelError, match=r"utility was"):
+        load(tmp_path, query_strategy=aift_sampling)
 
 
 class Oracle(ClassifierMixin, BaseEstimator):
