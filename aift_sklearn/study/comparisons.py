@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from ..errors import ParameterError
 
@@ -81,7 +81,7 @@ def paired_interval(
     n, mean = difference.size, float(difference.mean())
     if n == 1:
         return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * difference.std(ddof=1) / np.sqrt(n))
+    half = float(special.stdtrit(n - 1, (1 + level) / 2) * difference.std(ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half
 
 
@@ -123,7 +123,7 @@ def _t_p_value(difference: Floats) -> float:
     error = difference.std(ddof=1) / np.sqrt(n)
     if error == 0:
         return float(difference.mean() == 0)
-    return float(2 * stats.t.sf(abs(difference.mean()) / error, n - 1))
+    return float(2 * special.stdtr(n - 1, -abs(difference.mean()) / error))
 
 
 def _wilcoxon_p_value(difference: Floats) -> float:

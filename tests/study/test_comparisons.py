@@ -64,16 +64,16 @@ def test_the_interval_turns_round_with_the_pairs_and_agrees_with_the_test(values
         assert (p < 0.05) == (low > 0 or high < 0)
 
 
-@pytest.mark.parametrize(("n", "draws"), [(2, 4000), (5, 4000), (10, 4000)])
+@pytest.mark.parametrize(("n", "draws"), [(2, 3000), (5, 3000), (10, 3000)])
 def test_the_interval_covers_the_truth_as_often_as_it_says(n, draws) -> None:
     rng = np.random.default_rng(n)
     a, b = rng.normal(0.3, 1, (draws, n)), rng.normal(0, 2, (draws, n))
     ends = np.array([paired_interval(x, y)[1:] for x, y in zip(a, b, strict=True)])
     covered = ((ends[:, 0] <= 0.3) & (ends[:, 1] >= 0.3)).mean()
-    # Three standard errors of 4,000 draws are 0.010.
-    assert covered == pytest.approx(0.95, abs=0.011)
+    # Three standard errors of 3,000 draws are 0.012.
+    assert covered == pytest.approx(0.95, abs=0.012)
     false = np.mean([paired_test(x - 0.3, y).t < 0.05 for x, y in zip(a, b, strict=True)])
-    assert false == pytest.approx(0.05, abs=0.011)
+    assert false == pytest.approx(0.05, abs=0.012)
 
 
 def test_one_pair_has_no_interval_and_no_test() -> None:
@@ -166,11 +166,9 @@ def test_holm_by_published_examples(p_values, expected) -> None:
 
 def test_holm_keeps_false_alarms_below_the_level() -> None:
     rng = np.random.default_rng(0)
-    alarms = 0
-    for _ in range(1500):
-        seeds = rng.normal(size=(6, 8))  # five strategies and a baseline that are all alike
-        p_values = [stats.ttest_rel(strategy, seeds[0]).pvalue for strategy in seeds[1:]]
-        alarms += (holm(p_values) < 0.05).any()
+    seeds = rng.normal(size=(1500, 6, 8))  # five strategies and a baseline that are all alike
+    p_values = stats.ttest_rel(seeds[:, 1:], seeds[:, :1], axis=2).pvalue
+    alarms = sum((holm(p) < 0.05).any() for p in p_values)
     assert alarms / 1500 <= 0.067  # 0.05 and three standard errors
 
 

@@ -104,6 +104,12 @@ class _Page(HTMLParser):
         ]
 
 
+@pytest.fixture(autouse=True)
+def coarse_figures(monkeypatch):
+    """Figures of few pixels: most of the time of a page goes into drawing them."""
+    monkeypatch.setattr(figures, "PAGE_DPI", 20)
+
+
 @pytest.fixture
 def report(tmp_path):
     def write(table=WIN, dataset=None, **options) -> _Page:
@@ -200,7 +206,7 @@ def test_headline_of_a_loss_says_so_first() -> None:
     assert headline(worse).startswith("aift did worse: ")
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(-0.05, 0.05)), min_size=2, max_size=6))
 def test_no_headline_claims_what_its_interval_leaves_open(shifts) -> None:
     runs = {}

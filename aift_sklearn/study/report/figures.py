@@ -39,6 +39,7 @@ CLASS_COLOURS = (
     "#AA4499",
 )  # fmt: skip
 MARKERS = "osD^vP*"  # their number shares no factor with that of the colours
+PAGE_DPI = 170  # for screens of double density
 MANY = 5  # strategies, above which lines are thinner and single seeds are not drawn
 
 
@@ -210,7 +211,9 @@ def plot_class_balance(table: pd.DataFrame, y: NDArray[Any], classes: Sequence[s
 
 def png(fig: Figure) -> str:
     """Draw a figure as a PNG, as the address of a picture inside the page."""
-    return "data:image/png;base64," + base64.b64encode(_png_bytes(fig, dpi=170)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(_png_bytes(fig, dpi=PAGE_DPI)).decode(
+        "ascii"
+    )
 
 
 def _png_bytes(fig: Any, *, dpi: int) -> bytes:
