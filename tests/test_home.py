@@ -88,8 +88,13 @@ def test_images(home):
         "path,label\n" + "".join(f"~/images/{label}/{k}.png,{label}\n" for k, label in enumerate(y))
     )
     pixels = X.transpose(0, 2, 3, 1)
-    np.savez(home / "cells.npz", train_images=pixels[:8], train_labels=y[:8, None], test_images=pixels[8:],
-             test_labels=y[8:, None])  # fmt: skip
+    arrays = {
+        "train_images": pixels[:8],
+        "train_labels": y[:8, None],
+        "test_images": pixels[8:],
+        "test_labels": y[8:, None],
+    }
+    np.savez(home / "cells.npz", **arrays)
     boxes = pd.DataFrame({"image": [f"{k}.png" for k in range(12)], "label": y})
     (home / "boxes").mkdir()
     for k, image in enumerate(X):
