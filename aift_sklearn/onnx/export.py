@@ -21,17 +21,18 @@ from torch import nn
 from ..errors import ExportError
 from ..networks.backbones import Backbone
 
-__all__ = ["INPUT", "export_network", "output_names"]
+__all__ = ["INPUT", "PREFIX", "export_network", "output_names"]
 
 INPUT = "patches"
 
-_PREFIX = "network."
+PREFIX = "network."
+"""Begins the names of the network's tensors in the graph, so that none is a node's or an output's."""
 
 
 class _Exported(nn.Module):
     """The network, its embeddings beside its logits, in single precision.
 
-    Names of tensors begin with `_PREFIX`, so that none is that of an input or output.
+    Its tensors are called `PREFIX` and their names.
     """
 
     def __init__(self, network: nn.Module, *, with_embeddings: bool) -> None:
@@ -58,7 +59,7 @@ def output_names(network: nn.Module) -> tuple[str, ...]:
 def export_network(
     network: nn.Module, shape: tuple[int, int, int], tensors: set[str]
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """Export a network with every tensor that it computes with as an initializer of its name.
+    """Export a network with every tensor that it computes with as an initializer.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def export_network(
     Returns
     -------
     model : onnx.ModelProto
-        patches (k, C, h, w) → `output_names`.
+        patches (k, C, h, w) → `output_names`; the initializer of a tensor is called `PREFIX` and
+        its name.
     names : list of str
         Those of ``tensors`` that are used. Tensors that are one (tied weights) go by one name.
 
@@ -95,7 +97,7 @@ def export_network(
                 input_names=[INPUT],
                 output_names=list(names),
             )
-            used = _optimize(exported, {_PREFIX + name for name in tensors})
+            used = _optimize(exported, {PREFIX + name for name in tensors})
     model: onnx.ModelProto = exported.model_proto
     _strip(model)
     return model, used
@@ -125,7 +127,7 @@ def _trace(network: nn.Module, example: torch.Tensor) -> Any:
     changed = [*program.graph_signature.buffers_to_mutate.values()]
     if changed:
         raise ExportError(
-            f"the network changes its own {changed[0].removeprefix(_PREFIX)} while it predicts, "
+            f"the network changes its own {changed[0].removeprefix(PREFIX)} while it predicts, "
             "which a graph cannot do."
         )
     return program
@@ -151,9 +153,8 @@ def _optimize(exported: Any, tensors: set[str]) -> list[str]:
         graph.inputs.remove(value)
         if value.uses():
             value.const_value = values[value.name]
-            value.name = value.name.removeprefix(_PREFIX)
             graph.initializers[value.name] = value
-            used.append(value.name)
+            used.append(value.name.removeprefix(PREFIX))
     return used
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..errors import ExportError
 from ._trial import compare, perturb, run_onnx, run_torch, trial_patches
-from .export import export_network
+from .export import PREFIX, export_network
 from .tensors import named_tensors, raw_bytes, settings_of
 
 __all__ = ["NetworkGraph"]
@@ -79,11 +79,8 @@ class NetworkGraph:
             for name, tensor in tensors.items()
             if id(tensor) in known and name not in self._form
         }
-        self._places = {
-            constant.name: k
-            for k, constant in enumerate(self.model.graph.initializer)
-            if constant.name in self._form
-        }
+        constants = {constant.name: k for k, constant in enumerate(self.model.graph.initializer)}
+        self._places = {name: constants[PREFIX + name] for name in names}
         for k in self._places.values():
             for field in ("float_data", "double_data", "int32_data", "int64_data", "uint64_data"):
                 self.model.graph.initializer[k].ClearField(field)

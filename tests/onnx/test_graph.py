@@ -160,8 +160,8 @@ def test_the_default_backbone_is_exported_without_its_imagenet_head_and_refreshe
     network = Network(backbone, 2).eval()
     graph = NetworkGraph(network, (3, 32, 32))
     names = {constant.name for constant in graph.model.graph.initializer}
-    assert {"head.weight", "head.bias", "backbone.mean", "backbone.std"} <= names
-    assert not any(name.startswith("backbone.head") for name in names)
+    assert {"network.head.weight", "network.backbone.mean", "network.backbone.std"} <= names
+    assert not any(name.startswith("network.backbone.head") for name in names)
     shake(network.head, 3)
     with torch.no_grad():
         for parameter in network.backbone.body.parameters():
