@@ -8,36 +8,32 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
-import inspect
 import itertools
 import os
-import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.metrics import roc_auc_score
+from sklearn.linear_model import LogisticRegression
 
 from .._checks import check_int
+from ..classifier import AIFTClassifier
 from ..errors import DataError, LabelError, ParameterError
-from ..learner import AIFTLearner
+from ..networks.cnn import CNNClassifier
+from ..patches import AffinePatches, JitterPatches
 from ..progress import ProgressBar
 from ..query import aift_sampling
-from ..scores import prediction_pattern
+from .campaign import SimulatedCampaign, evaluate
 from .datasets import Dataset
 from .frozen import can_freeze, freeze
-from .strategies import Strategy, ask, build_strategy
+from .identity import describe_dataset, describe_estimator, describe_strategy
+from .strategies import Strategy, build_strategy
 from .tables import Journal, as_frame
 
 __all__ = ["evaluate", "simulate", "whole_pool"]
-
-Array = NDArray[Any]
 
 
 def simulate(
@@ -87,7 +83,10 @@ def simulate(
     path : path-like, optional
         A ``.jsonl`` file to which every finished round is written at once. Rounds that it holds
         are not run again: an interrupted study goes on where it was, and a finished one can be
-        extended by strategies, seeds and rounds.
+        extended by strategies, models, seeds and rounds. Rows depend on the contents of the data,
+        on every parameter and the initial weights of the model, and on the code and the parameters
+        of a strategy: where one of these is not as it was, the table is refused. One study at a
+        time can write to a file.
     precompute : bool, default=True
         Embed the patches of a pipeline that starts with `CNNFeatures` once instead of in every
         round. The answers are the same; the embeddings, n·m·E float32, lie in memory, or in a
@@ -112,7 +111,7 @@ def simulate(
     ------
     ParameterError
         If a parameter is outside its range, a strategy is unknown, or ``path`` holds a study with
-        other settings.
+        other settings, or is being written by another one.
     DataError
         If the pool holds fewer candidates than would be asked, or pool and test set do not fit
         each other.
@@ -138,7 +137,7 @@ def simulate(
     """
     named = _named(strategies)
     heads = dict(estimator) if isinstance(estimator, Mapping) else {"": estimator}
-    seeds = [check_int("seeds", seed, minimum=0) for seed in seeds]
+    seeds = list(dict.fromkeys(check_int("seeds", seed, minimum=0) for seed in seeds))
     check_int("n_rounds", n_rounds, minimum=1)
     check_int("n_instances", n_instances, minimum=1)
     _check_dataset(dataset, n_rounds * n_instances)
@@ -146,10 +145,11 @@ def simulate(
         raise ParameterError("no seeds, strategies or heads; expected at least one of each.")
     if groups and dataset.groups is None:
         raise ParameterError(f"groups=True, but the data set {dataset.name!r} has no groups.")
-    settings = _settings(dataset, heads, n_instances, restart, groups, first_batch)
+    settings = _settings(dataset, n_instances, restart, groups, first_batch)
+    parts = _parts(named, heads, dataset)
     study = _Study(dataset, named, n_rounds, n_instances, restart, groups, first_batch)
     rows: list[dict[str, Any]] = []
-    with Journal(path, settings) as journal:
+    with Journal(path, settings, parts) as journal:
         missing = study.count_missing(journal, heads, seeds)
         with ProgressBar("simulating", missing, enabled=bool(verbose)) as bar:
 
@@ -201,13 +201,19 @@ class _Study:
         """Run the campaigns of one seed, as far as they were not run before."""
         known = {name: self._known(journal, head, name, seed) for name in self.strategies}
         first = next((rows[0] for rows in known.values() if rows), None)
-        start: _Campaign | None = None
+        start: SimulatedCampaign | None = None
         for name, strategy in self.strategies.items():
             rows = known[name]
             if len(rows) == self.n_rounds:
                 continue
             if start is None or first is None:
-                start = _Campaign(self, *opened(), seed)
+                start = SimulatedCampaign(
+                    *opened(),
+                    seed,
+                    n_instances=self.n_instances,
+                    restart=self.restart,
+                    groups=self.groups,
+                )
                 if first is None:
                     first = start.run_round(self.first_batch)
                 else:
@@ -237,102 +243,6 @@ class _Preparation:
                 self._frozen[id(estimator)] = freeze(dataset, estimator, verbose=self.verbose)
             dataset, model = self._frozen[id(estimator)]
         return dataset, _prepared(model, dataset, seed)
-
-
-class _Campaign:
-    """One learner, what it asked so far, and the oracle."""
-
-    def __init__(self, study: _Study, dataset: Dataset, estimator: Any, seed: int) -> None:
-        self.study, self.dataset, self.seed = study, dataset, seed
-        self.learner = AIFTLearner(estimator)
-        self.asked = np.empty(0, dtype=np.intp)
-        self.number = 0
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Campaign:
-        twin = copy.copy(self)
-        twin.learner = copy.deepcopy(self.learner, memo)
-        return twin
-
-    def run_round(self, strategy: Strategy) -> dict[str, Any]:
-        """Ask, learn, and measure."""
-        data = self.dataset
-        left = np.setdiff1d(np.arange(len(data.X)), self.asked)
-        groups = data.groups[left] if self.study.groups and data.groups is not None else None
-        seed = int(np.random.SeedSequence((self.seed, self.number)).generate_state(1)[0])
-        start = time.perf_counter()
-        asked = ask(strategy, self.learner, data.X[left], self.study.n_instances, seed, groups)
-        scored = time.perf_counter()
-        new = left[asked]
-        seen = _what_it_saw(self.learner.estimator, data.X[new])
-        number = self.number
-        start_training = time.perf_counter()
-        self._teach([new])
-        trained = time.perf_counter()
-        labels = data.y[self.asked]
-        return {
-            "seed": self.seed,
-            "round": number,
-            "n_labels": len(labels),
-            **evaluate(self.learner.estimator, data),
-            **{f"n_{c}": int((labels == c).sum()) for c in data.classes},
-            "score_seconds": scored - start,
-            "train_seconds": trained - start_training,
-            "asked": new.tolist(),
-            **seen,
-        }
-
-    def replay(self, batches: list[list[int]]) -> None:
-        """Learn again what was asked before, so that the campaign goes on from there."""
-        self._teach([np.asarray(batch, dtype=np.intp) for batch in batches])
-
-    def _teach(self, batches: list[NDArray[np.intp]]) -> None:
-        data = self.dataset
-        for new in batches:
-            self.asked = np.concatenate([self.asked, new])
-            self.number += 1
-            if not self.study.restart:
-                self.learner.teach(data.X[new], data.y[new])
-        if self.study.restart and batches:
-            self.learner.fit(data.X[self.asked], data.y[self.asked])
-
-
-def _what_it_saw(estimator: Any, X: Any) -> dict[str, Any]:
-    """Patch probabilities of the candidates that are asked about, and their patterns."""
-    if len(getattr(estimator, "classes_seen_", ())) < 2:
-        return {"patch_proba": None, "pattern": None}
-    P = estimator.predict_patch_proba(X)
-    rounded = np.round(P.astype(np.float64), 4)
-    return {"patch_proba": rounded.tolist(), "pattern": prediction_pattern(P).tolist()}
-
-
-def evaluate(estimator: Any, dataset: Dataset) -> dict[str, float]:
-    """Measure a fitted classifier on the test set.
-
-    Parameters
-    ----------
-    estimator : AIFTClassifier
-        Fitted.
-    dataset : Dataset
-        Its test set is used.
-
-    Returns
-    -------
-    dict
-        auc, macro one-vs-rest ROC AUC over the classes of the test set, NaN while the classifier
-        has seen one class only; and balanced_accuracy.
-    """
-    proba = estimator.predict_proba(dataset.X_test)
-    predicted = estimator.classes_[proba.argmax(axis=1)]
-    auc = np.nan
-    if len(getattr(estimator, "classes_seen_", estimator.classes_)) > 1:
-        present = [k for k, c in enumerate(estimator.classes_) if (dataset.y_test == c).any()]
-        truth = [dataset.y_test == estimator.classes_[k] for k in present]
-        auc = float(
-            np.mean([roc_auc_score(t, proba[:, k]) for t, k in zip(truth, present, strict=True)])
-        )
-    # By hand: scikit-learn warns of a predicted class that the test set lacks.
-    recalls = [np.mean(predicted[dataset.y_test == c] == c) for c in np.unique(dataset.y_test)]
-    return {"auc": auc, "balanced_accuracy": float(np.mean(recalls))}
 
 
 def whole_pool(dataset: Dataset, estimator: Any, *, seed: int = 0) -> dict[str, float]:
@@ -375,46 +285,43 @@ def _prepared(estimator: Any, dataset: Dataset, seed: int) -> Any:
 
 
 def _settings(
-    dataset: Dataset,
-    heads: Mapping[str, Any],
-    n_instances: int,
-    restart: bool,
-    groups: bool,
-    first_batch: Strategy,
+    dataset: Dataset, n_instances: int, restart: bool, groups: bool, first_batch: Strategy
 ) -> dict[str, str]:
-    """What rows of one table must have in common, as text."""
-    digest = hashlib.blake2b(digest_size=8)
-    for array in (dataset.X, dataset.X_test, dataset.y, dataset.y_test):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    """What all rows of one table must have in common, as text."""
+    told = {
+        "data": describe_dataset(dataset, groups=groups),
+        "first batch": describe_strategy(first_batch),
+    }
     return {
-        "data": f"{dataset.name} {dataset.X.shape} {digest.hexdigest()}",
         "batch": str(n_instances),
         "restart": str(restart),
         "groups": str(groups),
-        "first batch": _text(first_batch),
-        **{f"model {head}".strip(): _text(_parameters(model)) for head, model in heads.items()},
+        **{f"{of}: {name}": text for of, each in told.items() for name, text in each.items()},
     }
 
 
-def _parameters(estimator: Any) -> Any:
-    """Class and changed parameters, nested; the defaults are the class's own."""
-    if not hasattr(estimator, "get_params"):
-        return estimator
-    defaults = inspect.signature(type(estimator)).parameters
-    changed = {
-        name: _parameters(value)
-        for name, value in sorted(estimator.get_params(deep=False).items())
-        if name not in defaults or repr(value) != repr(defaults[name].default)
-    }
-    steps = changed.pop("steps", None)
-    if steps is not None:
-        changed["steps"] = [(name, _parameters(step)) for name, step in steps]
-    return type(estimator).__name__, changed
+def _parts(
+    strategies: Mapping[str, Strategy], heads: Mapping[str, Any], dataset: Dataset
+) -> dict[str, dict[str, str]]:
+    """What the rows of each strategy and of each head must have in common, as text."""
+    parts = {f"strategy {name!r}": describe_strategy(each) for name, each in strategies.items()}
+    for head, model in heads.items():
+        # As they start in a campaign, so that a default is told as what it stands for.
+        prepared = _with_defaults(_prepared(model, dataset, 0), dataset.X.ndim)
+        parts[f"model {head!r}" if head else "model"] = describe_estimator(prepared)
+    return parts
 
 
-def _text(value: Any) -> str:
-    # A function or a module is told by its name, not by where it lies in memory.
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+def _with_defaults(estimator: Any, n_dims: int) -> Any:
+    if isinstance(estimator, AIFTClassifier):
+        if estimator.estimator is None:
+            default = LogisticRegression(max_iter=1000) if n_dims == 2 else CNNClassifier()
+            estimator.set_params(estimator=default)
+        if estimator.patches is None:
+            estimator.set_params(patches=JitterPatches() if n_dims == 2 else AffinePatches())
+        if estimator.classes is not None:
+            estimator.set_params(classes=np.unique(estimator.classes))
+    return estimator
 
 
 def _check_dataset(dataset: Dataset, n_asked: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,12 +14,15 @@ import pandas as pd
 
 from .._writing import as_path, write_atomically
 from ..errors import DataError, ParameterError
+from .file_lock import FileLock
 
 __all__ = ["Journal", "read_table", "write_table"]
 
 Row = dict[str, Any]
 Key = tuple[str, str, int, int]
 
+# Changed settings that an error lists.
+_MOST_CHANGES = 8
 _MEASURED = ("auc", "balanced_accuracy", "score_seconds", "train_seconds")
 
 
@@ -26,19 +30,22 @@ class Journal:
     """Rows of a study, appended to a JSON-lines file as they are made.
 
     Beside ``table.jsonl`` lies ``table.settings.json`` with what every row was made with; rows of
-    other settings are never mixed in.
+    other settings are never mixed in. One journal at a time writes to a file.
 
     Parameters
     ----------
     path : path-like, optional
         The ``.jsonl`` file; without it nothing is written or known.
-    settings : dict of str to str, default={}
+    settings : mapping of str to str, default={}
         What has to be the same for rows to belong to one table.
+    parts : mapping of str to mapping of str to str, default={}
+        What has to be the same for the rows of one part of the study, such as a strategy. A table
+        may be extended by other parts.
 
     Raises
     ------
     ParameterError
-        If the file holds a study with other settings.
+        If the file holds a study with other settings, or another journal writes to it.
     DataError
         If the file is damaged, but for a last line that was cut off, which is dropped.
 
@@ -55,42 +62,56 @@ class Journal:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, settings: dict[str, str] | None = None
+        self,
+        path: str | os.PathLike[str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        parts: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.path = None if path is None else as_path(path)
         self._rows: dict[Key, Row] = {}
         self._file: Any = None
-        if self.path is not None:
-            if self.path.is_dir():
-                raise ParameterError(
-                    f"path={str(path)!r} is a folder; expected a file such as "
-                    f"{self.path / 'table.jsonl'}."
-                )
-            self._check_settings(self.path, settings or {})
-            self._rows = {_key(row): row for row in _read_rows(self.path, mend=True)}
-
-    def _check_settings(self, path: Path, settings: dict[str, str]) -> None:
-        beside = path.with_suffix(".settings.json")
-        if path.exists() and path.stat().st_size:
-            try:
-                before = json.loads(beside.read_text("utf-8"))
-            except (OSError, ValueError) as error:
-                raise ParameterError(
-                    f"{path} is there, but {beside.name}, which says how it was made, is missing "
-                    "or damaged; write to another folder, or remove the table."
-                ) from error
-            changed = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
-            if changed:
-                listed = "; ".join(
-                    f"{name}: {_short(before.get(name))} before, {_short(settings.get(name))} now"
-                    for name in changed
-                )
-                raise ParameterError(
-                    f"{path} holds a study with other settings ({listed}). Use the same to go on "
-                    "with it, or write to another folder."
-                )
+        self._lock: FileLock | None = None
+        if self.path is None:
             return
-        write_atomically(beside, json.dumps(settings, indent=1, ensure_ascii=False))
+        if self.path.is_dir():
+            raise ParameterError(
+                f"path={str(path)!r} is a folder; expected a file such as "
+                f"{self.path / 'table.jsonl'}."
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
+        if not self._lock.acquire():
+            raise ParameterError(
+                f"another study is writing {self.path} ({self._lock.holder()}). Wait until it is "
+                "done, and run this one again: it takes up the finished rounds. Or write to "
+                "another file."
+            )
+        try:
+            self._check_settings(self.path, dict(settings or {}), parts or {})
+            self._rows = {_key(row): row for row in _read_rows(self.path, mend=True)}
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _check_settings(
+        self, path: Path, settings: dict[str, str], parts: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        beside = path.with_suffix(".settings.json")
+        known: dict[str, dict[str, str]] = {}
+        if path.exists() and path.stat().st_size:
+            before, known = _read_settings(path, beside)
+            remedy = "Use the same to go on with it"
+            _refuse_changes(path, "other settings", before, settings, remedy)
+            for name in parts.keys() & known.keys():
+                _refuse_changes(
+                    path,
+                    f"rows of another {name}",
+                    known[name],
+                    parts[name],
+                    f"{remedy}, give this one a name of its own to run it beside those rows",
+                )
+        told = {"study": settings, "parts": {**known, **{n: dict(p) for n, p in parts.items()}}}
+        write_atomically(beside, json.dumps(told, indent=1, ensure_ascii=False))
 
     def get(self, head: str, strategy: str, seed: int, number: int) -> Row | None:
         """Return the row of a round that was run before, or None."""
@@ -112,6 +133,40 @@ class Journal:
     def __exit__(self, *exc: object) -> None:
         if self._file is not None:
             self._file.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _read_settings(path: Path, beside: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    try:
+        told = json.loads(beside.read_text("utf-8"))
+        return dict(told["study"]), {name: dict(part) for name, part in told["parts"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ParameterError(
+            f"{path} is there, but {beside.name}, which says how it was made, is missing "
+            "or damaged; write to another folder, or remove the table."
+        ) from error
+
+
+def _refuse_changes(
+    path: Path,
+    of_what: str,
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    remedy: str,
+) -> None:
+    """Raise ParameterError where settings are not as they were."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        listed = "; ".join(
+            f"{name}: {before.get(name, 'none')} before, {now.get(name, 'none')} now"
+            for name in changed[:_MOST_CHANGES]
+        )
+        if len(changed) > _MOST_CHANGES:
+            listed += f"; and {len(changed) - _MOST_CHANGES} more"
+        raise ParameterError(
+            f"{path} holds a study with {of_what} ({listed}). {remedy}, or write to another folder."
+        )
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
@@ -204,8 +259,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,5 +1,8 @@
 """Simulated campaigns: pairing, the tidy table, evaluation against hand computation."""
 
+import functools
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +24,7 @@ from aift_sklearn import (
     AIFTClassifier,
     CNNClassifier,
     CNNFeatures,
+    JitterPatches,
     aift_sampling,
     prediction_pattern,
 )
@@ -29,12 +33,15 @@ from aift_sklearn.study import (
     Dataset,
     evaluate,
     frozen,
+    random_sampling,
     read_table,
     simulate,
     strategies,
     whole_pool,
     write_table,
 )
+from aift_sklearn.study.file_lock import FileLock
+from aift_sklearn.study.simulate import _parts
 
 
 @pytest.fixture
@@ -311,13 +318,45 @@ def test_a_study_is_extended_by_rounds_seeds_and_strategies(tmp_path, dataset, c
     )
 
 
+def first(learner, X_pool, n_instances=1, *, step=1):
+    return np.arange(0, step * n_instances, step)
+
+
+def tiny_network(seed):
+    torch.manual_seed(seed)
+    return CNNClassifier(
+        nn.Sequential(nn.Conv2d(3, 4, 5, stride=3), nn.ReLU()), pretrained=False, max_epochs=1
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"n_instances": 5}, "batch: 6 before, 5 now"),
         ({"restart": True}, "restart: False before, True now"),
-        ({"estimator": AIFTClassifier(Pixels(C=1.0))}, "model: "),
-        ({"first_batch": strategies.random_sampling}, "first batch"),
+        (
+            {"estimator": AIFTClassifier(Pixels(C=1.0), patches=AffinePatches(3, size=8))},
+            r"rows of another model \(estimator.C: 0.01 before, 1 now\)",
+        ),
+        (
+            {"estimator": AIFTClassifier(Pixels(C=0.01), patches=AffinePatches(4, size=8))},
+            r"patches.n_patches: 3 before, 4 now",
+        ),
+        (
+            {"estimator": AIFTClassifier(Pixels(C=0.01), patches=AffinePatches(3, size=9))},
+            r"patches.size: 8 before, 9 now",
+        ),
+        (
+            {"estimator": AIFTClassifier(LogisticRegression(C=0.01), patches=AffinePatches(3, 8))},
+            "estimator class: ",
+        ),
+        ({"first_batch": strategies.random_sampling}, "first batch: "),
+        (
+            {"strategies": {"mine": functools.partial(first, step=2)}},
+            r"rows of another strategy 'mine' \(step: 1 before, 2 now\)\. Use the same to go on "
+            "with it, give this one a name of its own",
+        ),
+        ({"strategies": {"mine": lambda *a, n_instances=1: np.arange(n_instances)}}, "code: "),
     ],
 )
 def test_a_study_with_other_settings_is_not_mixed_in(
@@ -325,13 +364,154 @@ def test_a_study_with_other_settings_is_not_mixed_in(
 ):
     path = tmp_path / "table.jsonl"
     options = {"estimator": classifier, "n_rounds": 2, "n_instances": 6, "path": path}
+    options["strategies"] = {"mine": first}
     before = simulate(dataset, **options)
+    held = path.read_bytes()
     with pytest.raises(ParameterError, match=message):
         simulate(dataset, **(options | change))
-    assert len(read_table(path)) == len(before)
-    other = replace(dataset, y=np.roll(dataset.y, 1))
-    with pytest.raises(ParameterError, match="data: blobs"):
-        simulate(other, **options)
+    assert path.read_bytes() == held
+    pd.testing.assert_frame_equal(simulate(dataset, **options), before)
+    for other in (
+        replace(dataset, y=np.roll(dataset.y, 1)),
+        replace(dataset, X=dataset.X[::-1]),
+        replace(dataset, y_test=np.roll(dataset.y_test, 1)),
+        replace(dataset, X_test=dataset.X_test ^ 1),
+    ):
+        with pytest.raises(ParameterError, match="data: "):
+            simulate(other, **options)
+
+
+def test_a_network_with_other_initial_weights_is_another_model(tmp_path, dataset):
+    path = tmp_path / "table.jsonl"
+    options = {"strategies": ["random"], "n_rounds": 2, "n_instances": 6, "path": path}
+    patches = AffinePatches(2, size=12)
+    before = simulate(dataset, AIFTClassifier(tiny_network(0), patches=patches), **options)
+    same = simulate(dataset, AIFTClassifier(tiny_network(0), patches=patches), **options)
+    pd.testing.assert_frame_equal(before, same, rtol=1e-9)
+    other = AIFTClassifier(tiny_network(1), patches=patches)
+    with pytest.raises(ParameterError, match=r"estimator.backbone weights: .* before, .* now"):
+        simulate(dataset, other, **options)
+    # By another name it stands beside the first.
+    named = {"first": AIFTClassifier(tiny_network(0), patches=patches), "second": other}
+    both = simulate(dataset, named, **(options | {"path": tmp_path / "both.jsonl"}))
+    assert (both["head"].value_counts() == 2).all()
+    alone = {"first": named["first"]}
+    half = simulate(dataset, alone, **(options | {"path": tmp_path / "half.jsonl"}))
+    rows = []
+    grown = simulate(
+        dataset, named, **(options | {"path": tmp_path / "half.jsonl"}), on_round=rows.append
+    )
+    assert (len(half), len(rows), len(grown)) == (2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"strategies": {"mine": functools.partial(first, step=1)}},
+        {"strategies": {"mine": functools.partial(first, step=np.float64(1.0))}},
+        {"first_batch": functools.partial(aift_sampling, alpha=0.25)},
+        {"estimator": AIFTClassifier(Pixels(C=1 / 100), patches=AffinePatches(3, size=8))},
+        {
+            "estimator": AIFTClassifier(
+                Pixels(C=0.01),
+                patches=AffinePatches(n_patches=3, size=8, scale=[0.8, 1.25], random_state=0),
+                classes=np.array(["empty", "disc"]),
+                replay="hard",
+                verbose=0,
+                random_state=5,
+            )
+        },
+        {"seeds": np.array([0])},
+    ],
+)
+def test_equal_settings_written_differently_go_on(tmp_path, dataset, classifier, same):
+    options = {"estimator": classifier, "strategies": {"mine": first}, "n_rounds": 2}
+    options |= {"n_instances": 6, "path": tmp_path / "table.jsonl"}
+    before = simulate(dataset, **options)
+    rows = []
+    again = simulate(replace(dataset, name="renamed"), **(options | same), on_round=rows.append)
+    assert not rows
+    pd.testing.assert_frame_equal(again, before)
+
+
+def test_defaults_that_stand_for_a_model_are_told_as_it():
+    images, features = np.zeros((2, 3, 8, 8)), np.zeros((2, 4))
+
+    def told(estimator, X):
+        data = Dataset(
+            "x", X, np.array(["a", "b"]), X, np.array(["a", "b"]), None, None, "", "", ""
+        )
+        return _parts({}, {"": estimator}, data)
+
+    assert told(AIFTClassifier(), images) == told(
+        AIFTClassifier(CNNClassifier(), patches=AffinePatches(16)), images
+    )
+    assert told(AIFTClassifier(), features) == told(
+        AIFTClassifier(LogisticRegression(max_iter=1000), patches=JitterPatches()), features
+    )
+    assert told(AIFTClassifier(), images) != told(AIFTClassifier(), features)
+
+
+def test_a_study_of_fewer_strategies_keeps_what_is_known_of_the_others(
+    tmp_path, dataset, classifier
+):
+    options = {"estimator": classifier, "n_rounds": 2, "n_instances": 6}
+    options["path"] = tmp_path / "table.jsonl"
+    simulate(dataset, strategies={"a": first, "b": random_sampling}, **options)
+    simulate(dataset, strategies={"b": random_sampling}, **options)
+    with pytest.raises(ParameterError, match="another strategy 'a'"):
+        simulate(dataset, strategies={"a": random_sampling}, **options)
+
+
+def test_two_studies_do_not_write_the_same_table(tmp_path, dataset, classifier):
+    path = tmp_path / "table.jsonl"
+    options = {"n_rounds": 2, "n_instances": 6, "path": path}
+    refused = []
+
+    def meanwhile(row):
+        with pytest.raises(ParameterError, match=r"another study is writing .*table\.jsonl \(pro"):
+            simulate(dataset, classifier, **options)
+        refused.append(row)
+
+    table = simulate(dataset, classifier, **options, on_round=meanwhile)
+    assert len(refused) == 4
+    assert len(read_table(path)) == 4
+    # Done, or stopped, it lets the next one in.
+    pd.testing.assert_frame_equal(simulate(dataset, classifier, **options), table, rtol=1e-9)
+    more = options | {"n_rounds": 3}
+    with pytest.raises(Stopped):
+        simulate(dataset, classifier, **more, on_round=stop_after(1))
+    assert len(simulate(dataset, classifier, **more)) == 6
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "table.jsonl", "table.settings.json"
+    ]  # fmt: skip
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    holding = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from aift_sklearn.study.file_lock import FileLock\n"
+        "print(FileLock(Path(sys.argv[1])).acquire(), flush=True)\n"
+        "lock = FileLock(Path(sys.argv[1] + '2'))\n"
+        "print(lock.acquire(), flush=True)\n"
+        "os.kill(os.getpid(), 9) if sys.stdin.readline() else None\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(tmp_path / "lock")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() + process.stdout.readline() == "True\nTrue\n"
+        lock = FileLock(tmp_path / "lock2")
+        assert not lock.acquire()
+        assert lock.holder() == f"process {process.pid}"
+        process.stdin.write("die\n")
+        process.stdin.flush()
+        process.wait(60)
+    assert lock.acquire()
+    assert not FileLock(tmp_path / "lock2").acquire()
+    lock.release()
+    assert not lock.path.exists()
 
 
 def test_a_line_that_was_cut_off_is_run_again(tmp_path, dataset, classifier):

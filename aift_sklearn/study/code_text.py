@@ -1,0 +1,202 @@
+"""Functions and classes told by what they compute.
+
+What is installed is told by its name. The code of a user is told by its bytecode, by the values
+that it closes over and by the globals that it reads; not by its lines and documentation.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import hashlib
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["class_text", "function_text", "is_installed", "records_kept", "shorten"]
+
+Describe = Callable[[Any], str]
+
+# Characters of a text above which its digest stands for it.
+_LONGEST = 60
+# Methods that change a container: one that a function changes is a record that it keeps.
+_CHANGING = frozenset(
+    {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
+     "remove", "setdefault", "update"}
+)  # fmt: skip
+
+
+@functools.cache
+def _places() -> tuple[str, ...]:
+    """Folders of Python, of installed packages and of this package."""
+    paths = {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
+    paths.add(os.path.dirname(os.path.dirname(__file__)))
+    return tuple(os.path.realpath(path) + os.sep for path in paths)
+
+
+def shorten(kind: str, text: str) -> str:
+    """Let a digest stand for a long text.
+
+    >>> shorten("list", "[1, 2]"), shorten("list", "1" * 100)
+    ('[1, 2]', 'list #...')
+    """
+    if len(text) <= _LONGEST:
+        return text
+    return f"{kind} #{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def _lies_in_package(file: str) -> bool:
+    if file.startswith("<frozen "):
+        return True
+    path = os.path.realpath(file)
+    return path.startswith(_places()) or not {"site-packages", "dist-packages"}.isdisjoint(
+        path.split(os.sep)
+    )
+
+
+def is_installed(module: str | None) -> bool:
+    """Whether a module is part of Python, of this package or of another installed one.
+
+    What is typed into a notebook is not, though the program that runs it is installed.
+
+    >>> is_installed("numpy"), is_installed("builtins"), is_installed("__main__")
+    (True, True, False)
+    """
+    if module is None or module == "__main__":
+        return False
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return module in sys.builtin_module_names if file is None else _lies_in_package(file)
+
+
+def function_text(
+    function: types.FunctionType, describe: Describe, *, defaults: bool = True
+) -> str:
+    """Tell a function by its name where it is installed, else by its code and what that reads.
+
+    Its ``defaults`` may be left out where they are told as parameters.
+    """
+    code = function.__code__
+    # Not by its own names, which a decorator may have copied from another function.
+    name = f"{function.__globals__.get('__name__')}.{code.co_qualname}"
+    parts = [name]
+    if not _lies_in_package(code.co_filename):
+        parts = [_code_text(code, function.__doc__), _globals_text(function, describe)]
+    elif code.co_name == "<lambda>":
+        parts.append(_code_text(code))
+    if function.__closure__:
+        changed = _names(code, "STORE_DEREF")
+        for variable, cell in zip(code.co_freevars, function.__closure__, strict=True):
+            try:
+                held = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            if not (variable in changed or _is_record(held, code)):
+                parts.append(f"{variable}={describe(held)}")
+    if defaults or hasattr(function, "__wrapped__"):
+        parts.append(describe([function.__defaults__, function.__kwdefaults__]))
+    stored = _names(code, "STORE_ATTR")
+    attributes = {k: v for k, v in vars(function).items() if k not in {*stored, "__wrapped__"}}
+    if attributes:
+        parts.append(describe(attributes))
+    return parts[0] if len(parts) == 1 else shorten("code", "; ".join(parts))
+
+
+def _code_text(code: types.CodeType, doc: str | None = None) -> str:
+    """Tell a code object by what it computes: not by its names, lines or documentation."""
+    # A function without documentation holds None in its place.
+    held = [None if isinstance(each, str) and each == doc else each for each in code.co_consts]
+    constants = [
+        _code_text(each) if isinstance(each, types.CodeType) else _constant_text(each)
+        for each in held
+    ]
+    return repr(
+        (
+            code.co_code.hex(), constants, code.co_names, code.co_freevars, code.co_argcount,
+            code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & 0x2F,
+            code.co_exceptiontable.hex(),
+        )
+    )  # fmt: skip
+
+
+def _constant_text(value: Any) -> str:
+    # A set of constants has no order that lasts.
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from _codes(each)
+
+
+def _names(code: types.CodeType, *operations: str) -> set[str]:
+    """Names that a function and the functions within use with these operations."""
+    return {
+        str(step.argval)
+        for each in _codes(code)
+        for step in dis.get_instructions(each)
+        if step.opname in operations
+    }
+
+
+def _globals_text(function: types.FunctionType, describe: Describe) -> str:
+    code = function.__code__
+    read = _names(code, "LOAD_GLOBAL", "LOAD_NAME") - _names(code, "STORE_GLOBAL")
+    held = {name: function.__globals__[name] for name in read if name in function.__globals__}
+    return describe({n: v for n, v in held.items() if not _is_record(v, code)})
+
+
+def _is_record(value: Any, code: types.CodeType) -> bool:
+    """Whether a container is one that this code changes: it records calls, and sets nothing."""
+    if not isinstance(value, list | dict | set) and type(value).__module__ != "collections":
+        return False
+    operations = {step.opname for each in _codes(code) for step in dis.get_instructions(each)}
+    called = {name for each in _codes(code) for name in each.co_names}
+    return bool(called & _CHANGING) or "STORE_SUBSCR" in operations
+
+
+def records_kept(cls: type) -> Any:
+    """Tell which attributes the methods of a class change after it was made."""
+    methods = [
+        function.__code__
+        for each in cls.__mro__
+        if not is_installed(each.__module__)
+        for name, function in vars(each).items()
+        if isinstance(function, types.FunctionType) and name != "__init__"
+    ]
+    stored = {name for code in methods for name in _names(code, "STORE_ATTR")}
+
+    def kept(name: str, value: Any) -> bool:
+        return name in stored or any(
+            _is_record(value, code) for code in methods if name in code.co_names
+        )
+
+    return kept
+
+
+def class_text(cls: type, describe: Describe) -> str:
+    """Tell a class by its name where it is installed, else by its code and its bases."""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if is_installed(cls.__module__):
+        return name
+    parts = [class_text(base, describe) for base in cls.__bases__]
+    skipped = {"__module__", "__qualname__", "__doc__", "__dict__", "__weakref__",
+               "__firstlineno__", "__static_attributes__", "__annotations__", "__annotate__",
+               "__annotations_cache__", "__annotate_func__", "__abstractmethods__", "_abc_impl",
+               "__parameters__", "__orig_bases__", "__slotnames__"}  # fmt: skip
+    for key, value in sorted(vars(cls).items()):
+        if key not in skipped:
+            parts.append(f"{key}: {describe(_inner_function(value))}")
+    return f"{cls.__qualname__} {shorten('class', '; '.join(parts))}"
+
+
+def _inner_function(value: Any) -> Any:
+    if isinstance(value, staticmethod | classmethod):
+        return value.__func__
+    if isinstance(value, property):
+        return [value.fget, value.fset, value.fdel]
+    return value
