@@ -26,7 +26,7 @@ __all__ = ["INPUT", "PREFIX", "export_network", "output_names"]
 INPUT = "patches"
 
 PREFIX = "network."
-"""Begins the names of the network's tensors in the graph, so that none is a node's or an output's."""
+"""Begins the names of the network's tensors in the graph, so that none is a node's."""
 
 
 class _Exported(nn.Module):
