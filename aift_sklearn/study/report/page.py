@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from ..._versions import package_versions
 from ..._writing import as_path, write_atomically
 from ...errors import ParameterError
-from ...persistence import package_versions
 from ..curves import METRIC_NAMES, by_head, check_metric, check_table
 from ..metrics import summarise
 from .figures import MANY, METRICS, class_entries, plot_class_balance, plot_learning_curves, png
