@@ -125,6 +125,8 @@ def assert_same(left, right):
         assert_array_equal(left[name], right[name], err_msg=name)
 
 
+# A fault that strikes while a generator is closed has nobody to go to.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("method", ["partial_fit", "fit"])
