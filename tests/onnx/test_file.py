@@ -74,8 +74,9 @@ def cnn_path(tmp_path_factory):
 def test_a_loaded_scorer_scores_as_the_classifier_does(model, path):
     scorer = OnnxScorer.load(path)
     scores, proba = scorer.score(X)
-    # A head of scikit-learn's computes in float64, its graph in float32.
-    assert_allclose(scores, model.score_candidates(X, alpha=0.6), rtol=1e-3, atol=1e-6)
+    # A head of scikit-learn's computes in float64, its graph in float32, which shows in scores
+    # that are small differences.
+    assert_allclose(scores, model.score_candidates(X, alpha=0.6), rtol=1e-3, atol=1e-5)
     assert_allclose(proba, model.predict_proba(X), atol=1e-5)
     assert scorer.classes_.tolist() == CLASSES
     assert_allclose(
