@@ -98,7 +98,7 @@ def test_any_runtime_runs_the_file_from_bytes_to_scores(model, path):
         assert P.shape == (n, 4, 3)
         if n:
             expected = model.score_candidates(X[:n], alpha=0.6)
-            assert_allclose(score, expected, rtol=1e-3, atol=1e-6)
+            assert_allclose(score, expected, rtol=1e-3, atol=1e-5)
             assert_allclose(proba, model.predict_proba(X[:n]), atol=1e-5)
             assert_allclose(P, model.predict_patch_proba(X[:n]), atol=1e-5)
 
