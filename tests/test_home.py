@@ -75,7 +75,7 @@ def test_tables_and_reports(home):
     with Journal("~/journal/table.jsonl", {"batch": "2"}) as journal:
         journal.add(row)
     settings = home / "journal" / "table.settings.json"
-    assert json.loads(settings.read_text("utf-8")) ["study"] == {"batch": "2"}
+    assert json.loads(settings.read_text("utf-8"))["study"] == {"batch": "2"}
 
 
 def test_images(home):
