@@ -126,7 +126,7 @@ def plausible_scores(
     Returns
     -------
     low : ndarray of shape (n,), float64
-        The lowest score without one of the patches.
+        The score, or that without one of the patches, whichever is lowest.
     high : ndarray of shape (n,), float64
         The score and one jackknife standard error, or the score under another majority: what few
         candidates exceed.
@@ -162,7 +162,8 @@ def plausible_scores(
         high = score + np.sqrt((t - 1) * without.var(axis=1))
         patches, is_contested = _keep_second_majority(piece, size)
         high[is_contested] = np.maximum(high[is_contested], scaled_score(patches))
-        return np.stack([without.min(axis=1), high], axis=1)
+        # Rounding may leave all of them a little above the score of all.
+        return np.stack([np.minimum(without.min(axis=1), score), high], axis=1)
 
     low, high = _piecewise(bounds, P, n_copies=t).T
     return low, high

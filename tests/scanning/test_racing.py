@@ -240,6 +240,7 @@ def test_plausible_scores_of_many_are_those_of_few():
 
 
 @given(seed=st.integers(0, 999), m=st.integers(8, 20), t=st.integers(4, 8))
+@example(seed=272, m=8, t=4)
 def test_few_candidates_exceed_what_is_plausible(seed, m, t):
     P = table(200, m, 2, seed)
     low, high = plausible_scores(P[:, :t], 4)
