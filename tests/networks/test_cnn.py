@@ -17,7 +17,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_sample_weight
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import CNNClassifier, CNNFeatures
@@ -31,13 +30,6 @@ from aift_sklearn.errors import (
 from aift_sklearn.networks.backbones import Backbone
 
 CATS = range(281, 286)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other cost these small problems tenfold on a busy machine."""
-    with threadpool_limits(1):
-        yield
 
 
 def conv_factory():
@@ -507,6 +499,8 @@ def test_odd_batch_cannot_move_old_predictions(pretrained, batch_size, trainable
     bright = np.full((40, 3, 16, 16), 250, np.uint8)
     cnn.set_params(lr=0, batch_size=batch_size, trainable=trainable).partial_fit(bright, y)
     assert not changed(weights, state(cnn.module_))
+    # Some processors round batches of another size differently.
+    cnn.set_params(batch_size=16)
     assert_array_equal(cnn.predict_proba(X), before)
 
 
