@@ -656,9 +656,9 @@ def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
 
         def run(self, outputs, inputs):
             k = 4 * len(inputs["candidates"])
+            now[0] += max(1, k / busy_from)
             if k > most:
                 raise RuntimeError("CUDA out of memory")
-            now[0] += max(1, k / busy_from)
             return [np.zeros((k, 3), dtype=np.float32)]
 
     graph = scorer_of_it._source.take_network((3, 20, 20))[0]
