@@ -18,6 +18,7 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .._threads import compute_threads
 from ..errors import NonFiniteLossError, OutOfMemoryError, TrainingInterrupted
 from ..progress import ProgressBar
 from ._callbacks import LastEpoch, ShowProgress, ValidAccuracy, copy_callback, warm_up_schedule
@@ -125,6 +126,7 @@ def train(
     last_epoch = LastEpoch(network)
     with (
         seeded(seed, settings.device),
+        compute_threads(min(len(batches), settings.batch_size) * examples.X[0].size),
         ProgressBar("training", n_batches, enabled=bool(settings.verbose)) as bar,
     ):
         own = [

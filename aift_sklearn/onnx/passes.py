@@ -21,20 +21,19 @@ import onnx
 from numpy.typing import NDArray
 
 from .._checks import check_int
+from .._threads import count_threads
 from ..errors import OutOfMemoryError, ParameterError
 from ..patches._resampling import Resampling, as_floats, resampling
 from .assembly import join_graphs, subgraph
 from .fused import patch_graph, view_grid
-from .runtime import choose_providers, count_threads, open_session
+from .runtime import choose_providers, open_session
 
 __all__ = ["PatchPass", "default_batch_size", "run_on_device", "to_float16"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-_GPUS = tuple(
-    f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "ROCM", "MIGraphX", "Dml")
-)
+_GPU = "CUDAExecutionProvider"
 # Patches of the first batch that is tried on a GPU.
 _FIRST_BATCH = 64
 _PRECISIONS = ("auto", "float32", "float16")
@@ -119,14 +118,13 @@ class PatchPass:
         if n_threads is not None:
             cores = check_int("n_threads", n_threads, minimum=1)
         providers = choose_providers(providers)
-        if providers[0] in _GPUS:
+        if providers[0] == _GPU:
             # One that does not load is warned of, once, and the work is arranged for another.
             probe = open_session(network.SerializeToString(), providers=providers)
             providers = list(probe.get_providers())
-        self.on_gpu = providers[0] in _GPUS
+        self.on_gpu = providers[0] == _GPU
         self.where = providers[0].removesuffix("ExecutionProvider")
-        # Others than CUDA's find their own way to the device.
-        self.device = "cuda" if providers[0] == "CUDAExecutionProvider" else "cpu"
+        self.device = "cuda" if self.on_gpu else "cpu"
         # On a GPU one worker uploads while the other's batch is computed.
         self.n_workers = 2 if self.on_gpu else cores
         # A GPU's best depends on its size and on what else it does: found with the first batch.
