@@ -143,16 +143,6 @@ class PatchPass:
         self._subsets: dict[tuple[int, ...], Resampling] = {}
         self.load(network)
 
-    def fits(
-        self, image_shape: tuple[int, int, int], size: tuple[int, int], matrices: Floats | None
-    ) -> bool:
-        """Whether it cuts these patches of candidates of this shape."""
-        return (self.image_shape, self.size) == (image_shape, size) and (
-            np.array_equal(self.matrices, matrices)
-            if matrices is not None and self.matrices is not None
-            else matrices is self.matrices
-        )
-
     @property
     def provider(self) -> str:
         """Where it runs, as ONNX Runtime names it."""
