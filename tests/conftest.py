@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+# The problems of the tests are tiny, and the tests run in two processes: threads that wait for
+# each other cost them tenfold. Set before NumPy is loaded, and for the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from hypothesis import settings
@@ -10,7 +18,6 @@ from samples import make_blobs
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
 
-# The networks of the tests are tiny, and the tests run in two processes.
 torch.set_num_threads(1)
 
 

@@ -73,9 +73,22 @@ def fitted():
     return classifier(classes=["disc", "empty", "other"]).fit(X[:30], Y[:30])
 
 
+@pytest.fixture(scope="module")
+def scorer_for():
+    """Makes scorers as OnnxScorer does, but of all of one model the first alone exports it."""
+    shelf = GraphShelf()
+
+    def make(model, **options):
+        found = OnnxScorer(model, **options)
+        found._shelf = found._source._shelf = shelf
+        return found
+
+    return make
+
+
 @pytest.fixture
-def scorer_of_it(fitted):
-    return OnnxScorer(fitted)
+def scorer_of_it(fitted, scorer_for):
+    return scorer_for(fitted)
 
 
 def assert_same_scores(found, expected):
@@ -130,44 +143,42 @@ def test_every_kind_of_model_is_scored_as_it_scores_itself(name):
     assert proba.shape == (61, len(model.classes_))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=15)
 @given(
     n=st.integers(1, 61),
     batch_size=st.integers(1, 9),
     n_threads=st.integers(1, 3),
     alpha=st.floats(0.1, 1),
 )
-def test_neither_batches_nor_threads_matter(fitted, n, batch_size, n_threads, alpha):
-    found = OnnxScorer(fitted, batch_size=batch_size, n_threads=n_threads, alpha=alpha)
-    found._shelf = found._source._shelf = SHELF
+def test_neither_batches_nor_threads_matter(fitted, scorer_for, n, batch_size, n_threads, alpha):
+    found = scorer_for(fitted, batch_size=batch_size, n_threads=n_threads, alpha=alpha)
     scores, proba = found.score(X[:n])
     assert_same_scores(scores, fitted.score_candidates(X[:n], alpha=alpha))
     assert_allclose(proba, fitted.predict_proba(X[:n]), atol=1e-6)
 
 
-SHELF = GraphShelf()
-"""One export for all examples."""
-
 ROOT = Path(__file__).parents[2]
 
 
-def test_half_precision_keeps_the_best(fitted):
+def test_half_precision_keeps_the_best(fitted, scorer_for):
     pool = np.concatenate([X, 255 - X, np.roll(X, 3, axis=3)])
-    single = OnnxScorer(fitted).score(pool)[0]
-    half = OnnxScorer(fitted, precision="float16").score(pool)[0]
+    single = scorer_for(fitted).score(pool)[0]
+    half = scorer_for(fitted, precision="float16").score(pool)[0]
     assert not np.array_equal(single, half)
     b = 50
     best = [set(np.argsort(-scores, kind="stable")[:b]) for scores in (single, half)]
     assert len(best[0] & best[1]) / b >= 0.98
 
 
-def test_candidates_too_large_to_keep_weights_for_are_cut_in_the_graph(fitted, monkeypatch):
-    expected = OnnxScorer(fitted).score(X)
+def test_candidates_too_large_to_keep_weights_for_are_cut_in_the_graph(
+    fitted, scorer_for, monkeypatch
+):
+    expected = scorer_for(fitted).score(X)
     monkeypatch.setattr(passes, "resampling", lambda *args: None)
     for pool in (X, (X / 255).astype(np.float32)):
-        found = OnnxScorer(fitted, batch_size=9).score(pool)
+        found = scorer_for(fitted, batch_size=9).score(pool)
         assert_same_scores(found[0], expected[0])
-    indices, scores = OnnxScorer(fitted).top(X, 5)
+    indices, scores = scorer_for(fitted).top(X, 5)
     assert_same_scores(scores, expected[0][indices])
 
 
@@ -225,9 +236,9 @@ def test_candidates_of_another_shape_come_along(fitted, scorer_of_it):
     assert_same_scores(scorer_of_it.score(X)[0], fitted.score_candidates(X))
 
 
-def test_a_learner_is_unwrapped(fitted):
+def test_a_learner_is_unwrapped(fitted, scorer_for):
     learner = AIFTLearner(fitted)
-    assert_array_equal(OnnxScorer(learner).score(X)[0], OnnxScorer(fitted).score(X)[0])
+    assert_array_equal(scorer_for(learner).score(X)[0], scorer_for(fitted).score(X)[0])
 
 
 # --- streaming ------------------------------------------------------------------------------------
@@ -264,8 +275,8 @@ def test_anything_that_slices_is_read_once_and_in_order(small_parts, scorer_of_i
     assert_array_equal(scores, scorer_of_it.score(X)[0])
 
 
-def test_reading_is_few_parts_ahead(small_parts, fitted, monkeypatch):
-    found = OnnxScorer(fitted, n_threads=2)
+def test_reading_is_few_parts_ahead(small_parts, fitted, scorer_for, monkeypatch):
+    found = scorer_for(fitted, n_threads=2)
     most, running = [0], [0]
     pool = OnlySlices(X)
     call = passes.PatchPass.__call__
@@ -296,14 +307,14 @@ def test_an_error_in_a_worker_reaches_the_caller(small_parts, scorer_of_it):
         scorer_of_it.score(broken)
 
 
-def test_progress_is_shown_where_asked(fitted, capsys, monkeypatch):
+def test_progress_is_shown_where_asked(fitted, scorer_for, capsys, monkeypatch):
     advanced = []
     monkeypatch.setattr(
         pool_pass.ProgressBar,
         "advance",
         lambda self, k=1: advanced.append((self.enabled, self.description, k)),
     )
-    OnnxScorer(fitted, verbose=1).score(X)
+    scorer_for(fitted, verbose=1).score(X)
     assert sum(k for *_, k in advanced) == 61
     assert all(what[:2] == (True, "scoring on CPU") for what in advanced)
 
@@ -382,14 +393,16 @@ def test_a_damaged_shard_is_computed_again(damage, small_parts, scorer_of_it, tm
     assert pool.reads[4:] == [(20, 28), (28, 36), (36, 40)]
 
 
-def test_scores_of_something_else_are_never_mixed(small_parts, fitted, scorer_of_it, tmp_path):
+def test_scores_of_something_else_are_never_mixed(
+    small_parts, fitted, scorer_for, scorer_of_it, tmp_path
+):
     scorer_of_it.score(X, tmp_path)
     other = X.copy()
     other[-1] ^= 1
     for found, pool, word in (
         (scorer_of_it, other, "pool"),
         (scorer_of_it, X[:50], "pool"),
-        (OnnxScorer(fitted, alpha=0.5), X, "consistency"),
+        (scorer_for(fitted, alpha=0.5), X, "consistency"),
         (OnnxScorer(classifier().fit(X[:30], Y[:30])), X, "model"),
     ):
         with pytest.raises(DataError, match=f"scores of something else: .*{word}.* differs"):
@@ -421,12 +434,6 @@ def test_a_race_that_was_interrupted_goes_on(small_parts, scorer_of_it, tmp_path
     assert len(again.reads) == 4, "three reads tell which pool it is, one is compared"
 
 
-@pytest.fixture
-def another(fitted):
-    """A copy of the classifier that may be changed."""
-    return copy.deepcopy(fitted)
-
-
 CHANGES = {
     "patches": [
         lambda model: model.patches_.set_params(size=12),
@@ -441,16 +448,26 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("word", CHANGES)
-def test_scores_in_a_folder_are_of_all_that_they_depend_on(word, another, small_parts, tmp_path):
-    for k, change in enumerate(CHANGES[word]):
-        model = copy.deepcopy(another)
-        OnnxScorer(model).score(X, tmp_path / str(k))
+def test_scores_in_a_folder_are_of_all_that_they_depend_on(
+    word, fitted, scorer_of_it, small_parts, tmp_path
+):
+    scorer_of_it.score(X, tmp_path)
+    for change in CHANGES[word]:
+        model = copy.deepcopy(fitted)
         change(model)
         with pytest.raises(DataError, match=f"scores of something else: .*{word}.* differs"):
-            OnnxScorer(model).score(X, tmp_path / str(k))
-    OnnxScorer(another).score(X, tmp_path / "single")
+            OnnxScorer(model).score(X, tmp_path)
+
+
+def test_scores_in_a_folder_are_of_their_precision_and_of_an_equal_model(
+    fitted, scorer_for, scorer_of_it, small_parts, tmp_path
+):
+    expected = scorer_of_it.score(X, tmp_path)[0]
     with pytest.raises(DataError, match="precision differs"):
-        OnnxScorer(another, precision="float16").score(X, tmp_path / "single")
+        scorer_for(fitted, precision="float16").score(X, tmp_path)
+    pool = OnlySlices(X)
+    assert_array_equal(OnnxScorer(copy.deepcopy(fitted)).score(pool, tmp_path)[0], expected)
+    assert len(pool.reads) == 4, "nothing was scored again"
 
 
 @pytest.mark.parametrize(
@@ -458,11 +475,11 @@ def test_scores_in_a_folder_are_of_all_that_they_depend_on(word, another, small_
     [{"alpha": 0.25}, {"alpha": np.float64(0.25), "eps": 2.0**-52}, {"entropy_weight": 1}],
 )
 def test_equal_settings_may_be_written_differently(
-    consistency, fitted, scorer_of_it, small_parts, tmp_path
+    consistency, fitted, scorer_for, scorer_of_it, small_parts, tmp_path
 ):
     scorer_of_it.score(X, tmp_path)
     pool = OnlySlices(X)
-    OnnxScorer(fitted, **consistency).score(pool, tmp_path)
+    scorer_for(fitted, **consistency).score(pool, tmp_path)
     assert len(pool.reads) == 4, "nothing was scored again"
 
 
@@ -757,10 +774,10 @@ def test_one_class_is_no_network():
         OnnxScorer(model)
 
 
-def test_threads_follow_the_affinity(fitted):
+def test_threads_follow_the_affinity(fitted, scorer_for):
     cores = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(cores)})
-        assert OnnxScorer(fitted).prepare(X.shape)._engine.n_workers == 1
+        assert scorer_for(fitted).prepare(X.shape)._engine.n_workers == 1
     finally:
         os.sched_setaffinity(0, cores)
