@@ -21,6 +21,7 @@ ROOMS = [
     "_saving",
     "_checks",
     "_warnings",
+    "_threads",
     "progress",
     "_candidates",
     "memory",

@@ -1,5 +1,8 @@
 """The command ``aift``."""
 
-from .app import app, main
+from .._threads import passive_waiting
+
+with passive_waiting():
+    from .app import app, main
 
 __all__ = ["app", "main"]

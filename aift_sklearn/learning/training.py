@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from .._candidates import seeded
+from .._threads import blas_threads
 from .._warnings import warn_caller
 from ..errors import ParameterError, TrainingInterrupted, TrainingWarning
 from ..memory import Memory
@@ -118,7 +119,8 @@ class Trainer:
 
 def _train(method: str, estimator: Any, X: Any, y: Array, params: dict[str, Any]) -> Trained:
     try:
-        getattr(estimator, method)(X, y, **params)
+        with blas_threads():
+            getattr(estimator, method)(X, y, **params)
     except TrainingInterrupted as interrupt:
         if not _restores_itself(last_step(estimator)):
             # What stands around the interrupted part is half trained.

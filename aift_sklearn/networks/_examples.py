@@ -46,7 +46,7 @@ class Batches(Dataset[Any]):
     """Training examples, fetched a batch at a time: view v of image i is item i·views + v."""
 
     def __init__(self, examples: Examples, rng: np.random.Generator) -> None:
-        self.X, self.y = to_tensor(examples.X), torch.from_numpy(examples.y)
+        self.X, self.y = examples.X, torch.from_numpy(examples.y)
         weight = examples.weight
         self.weight = None if weight is None else torch.from_numpy(weight.astype(np.float32))
         self.augmentation, self.views, self.rng = examples.augmentation, examples.views, rng
@@ -59,7 +59,8 @@ class Batches(Dataset[Any]):
 
     def __getitems__(self, items: list[int]) -> tuple[Any, torch.Tensor]:
         rows = torch.tensor(items) // self.views
-        images = self.X[rows]
+        # Of a batch at a time: a copy of all would take their memory twice.
+        images = to_tensor(self.X[rows.numpy()])
         if self.augmentation is not None:
             images = self.augmentation.sample(images, self.rng)
         images = to_float(images)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .._threads import compute_threads
 from ..errors import NonFiniteOutputError, OutOfMemoryError
 from ._forward import asks_for_contiguous, is_out_of_memory, to_float, to_tensor
 from .backbones import Backbone
@@ -49,7 +50,7 @@ def infer(
         If a single input does not fit the memory.
     """
     parts, start = [], 0
-    with torch.inference_mode():
+    with torch.inference_mode(), compute_threads(X[:batch_size].size):
         while start < len(X):
             batch = X[start : start + batch_size]
             outputs = _outputs_that_fit(module, backbone, batch, device)

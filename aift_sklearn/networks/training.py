@@ -18,11 +18,12 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .._threads import compute_threads
 from ..errors import NonFiniteLossError, OutOfMemoryError, TrainingInterrupted
 from ..progress import ProgressBar
 from ._callbacks import LastEpoch, ShowProgress, ValidAccuracy, copy_callback, warm_up_schedule
 from ._examples import Batches, Examples
-from ._forward import is_out_of_memory
+from ._forward import is_out_of_memory, to_tensor
 from ._heldout import best_temperature
 from ._inference import arranged_forward, free_memory, infer
 from ._loop import Net
@@ -125,6 +126,7 @@ def train(
     last_epoch = LastEpoch(network)
     with (
         seeded(seed, settings.device),
+        compute_threads(min(len(batches), settings.batch_size) * examples.X[0].size),
         ProgressBar("training", n_batches, enabled=bool(settings.verbose)) as bar,
     ):
         own = [
@@ -135,7 +137,7 @@ def train(
         ]
         if network.backbone.channels_last is None:
             # Of a network that was loaded, there was no example yet.
-            network.backbone.choose_layout(batches.X[:1].to(settings.device))
+            network.backbone.choose_layout(to_tensor(batches.X[:1]).to(settings.device))
         net = _build_net(network, settings, own, held_out, seed)
         try:
             temperature = _run(net, network, batches, settings, held_out)

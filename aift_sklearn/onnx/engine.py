@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_images
 from ..errors import AIFTError, DataError, ExportError
+from ..patches._resampling import cut_at_once
 from ..scanning.engine import Engine, Evaluation
 from ..scanning.parts import Part
 from .passes import PatchPass
@@ -148,8 +149,11 @@ class OnnxEngine:
         """Candidates of one part: a batch at least, and of few candidates some for each worker."""
         passes = self.prepare(shape) if self.latest is None else self.latest
         batch, pixels = passes.batch_size, passes.size[0] * passes.size[1]
-        fair = max(math.ceil(n / (4 * passes.n_workers)), batch // n_views)
-        return max(1, min(max(batch, _PART_PIXELS // pixels) // n_views, fair))
+        # Fewer than are cut at once would be cut as slowly.
+        least = cut_at_once(shape[-3])
+        size = max(max(batch, _PART_PIXELS // pixels) // n_views, least)
+        fair = max(math.ceil(n / (4 * passes.n_workers)), batch // n_views, least)
+        return max(1, min(size, fair, math.ceil(n / passes.n_workers)))
 
     def evaluate(
         self, candidates: Array, views: Sequence[int] | None, embed: Sequence[int] = ()

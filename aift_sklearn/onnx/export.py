@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 
 from ..errors import ExportError
 from ..networks.backbones import Backbone
@@ -129,6 +130,14 @@ def _trace(network: nn.Module, example: torch.Tensor) -> Any:
         raise ExportError(
             f"the network changes its own {changed[0].removeprefix(PREFIX)} while it predicts, "
             "which a graph cannot do."
+        )
+    # What is reached past autograd the trace takes for a constant, and of a constant that has no
+    # values the exporter reads whatever lies in memory, or ends the process.
+    held = [program.constants, program.state_dict, program.tensor_constants]
+    if any(isinstance(value, FakeTensor) for values in held for value in values.values()):
+        raise ExportError(
+            "the network reaches a tensor by .data in its forward, which an export cannot follow. "
+            "Use the parameter itself instead of its .data, or its .detach()."
         )
     return program
 

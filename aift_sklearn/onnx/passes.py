@@ -21,20 +21,19 @@ import onnx
 from numpy.typing import NDArray
 
 from .._checks import check_int
+from .._threads import count_threads
 from ..errors import OutOfMemoryError, ParameterError
-from ..patches._resampling import Resampling, as_floats, resampling
+from ..patches._resampling import Resampling, as_floats, cut_at_once, interleave, resampling
 from .assembly import join_graphs, subgraph
 from .fused import patch_graph, view_grid
-from .runtime import choose_providers, count_threads, open_session
+from .runtime import choose_providers, open_session
 
 __all__ = ["PatchPass", "default_batch_size", "run_on_device", "to_float16"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-_GPUS = tuple(
-    f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "ROCM", "MIGraphX", "Dml")
-)
+_GPU = "CUDAExecutionProvider"
 # Patches of the first batch that is tried on a GPU.
 _FIRST_BATCH = 64
 _PRECISIONS = ("auto", "float32", "float16")
@@ -50,7 +49,9 @@ def default_batch_size(size: tuple[int, int], *, on_gpu: bool) -> int:
     """
     # A core's cache holds the activations of so many pixels; a GPU is busy with so many.
     pixels, most = (2**24, 4096) if on_gpu else (2**16, 32)
-    return int(np.clip(pixels // (size[0] * size[1]), 2, most))
+    # Powers of two fill whole vectors, and are made of candidates that are cut at once.
+    power = round(math.log2(pixels / (size[0] * size[1])))
+    return int(np.clip(2.0**power, 2, most))
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -119,14 +120,13 @@ class PatchPass:
         if n_threads is not None:
             cores = check_int("n_threads", n_threads, minimum=1)
         providers = choose_providers(providers)
-        if providers[0] in _GPUS:
+        if providers[0] == _GPU:
             # One that does not load is warned of, once, and the work is arranged for another.
             probe = open_session(network.SerializeToString(), providers=providers)
             providers = list(probe.get_providers())
-        self.on_gpu = providers[0] in _GPUS
+        self.on_gpu = providers[0] == _GPU
         self.where = providers[0].removesuffix("ExecutionProvider")
-        # Others than CUDA's find their own way to the device.
-        self.device = "cuda" if providers[0] == "CUDAExecutionProvider" else "cpu"
+        self.device = "cuda" if self.on_gpu else "cpu"
         # On a GPU one worker uploads while the other's batch is computed.
         self.n_workers = 2 if self.on_gpu else cores
         # A GPU's best depends on its size and on what else it does: found with the first batch.
@@ -142,18 +142,7 @@ class PatchPass:
             open_session, providers=providers, n_threads=cores if self.on_gpu else 1
         )
         self._buffers = threading.local()
-        self._subsets: dict[tuple[int, ...], Resampling] = {}
         self.load(network)
-
-    def fits(
-        self, image_shape: tuple[int, int, int], size: tuple[int, int], matrices: Floats | None
-    ) -> bool:
-        """Whether it cuts these patches of candidates of this shape."""
-        return (self.image_shape, self.size) == (image_shape, size) and (
-            np.array_equal(self.matrices, matrices)
-            if matrices is not None and self.matrices is not None
-            else matrices is self.matrices
-        )
 
     @property
     def provider(self) -> str:
@@ -208,17 +197,19 @@ class PatchPass:
     def _on_host(
         self, candidates: Array, outputs: Sequence[str], views: tuple[int, ...]
     ) -> list[Floats]:
+        assert self.cut is not None
         # A batch is cut when it is due, and is then still in the cache.
-        step = max(1, self.batch_size // len(views))
-        most = math.ceil(len(views) / max(1, round(len(views) / self.batch_size)))
-        groups = [views[k : k + most] for k in range(0, len(views), most)]
+        step = max(cut_at_once(self.image_shape[0]), self.batch_size // len(views))
+        n_views = max(1, self.batch_size // min(step, max(1, len(candidates))))
+        groups = [views[k : k + n_views] for k in range(0, len(views), n_views)]
         parts = []
         for start in range(0, len(candidates), step):
-            images = as_floats(candidates[start : start + step])
-            found = []
+            images = candidates[start : start + step]
+            interleaved, found = interleave(images), []
             for group in groups:
                 patches = self._buffer((len(images), len(group), images.shape[1], *self.size))
-                found.append(self._in_batches(self._subset(group)(images, patches), outputs))
+                self.cut.cut(interleaved, group, patches)
+                found.append(self._in_batches(patches, outputs))
             parts.append([np.concatenate(one, axis=1) for one in zip(*found, strict=True)])
         return _concatenated(parts)
 
@@ -226,7 +217,9 @@ class PatchPass:
         flat = patches.reshape(-1, *patches.shape[2:])
         parts, start = [], 0
         while start < len(flat):
-            batch = flat[start : start + self.batch_size]
+            # As even as can be: a last batch of one patch takes as long as one of several.
+            n_batches = math.ceil((len(flat) - start) / self.batch_size)
+            batch = flat[start : start + math.ceil((len(flat) - start) / n_batches)]
             found = self._attempt({"patches": batch}, outputs, np.dtype(np.float32), len(batch))
             if found is not None:
                 parts.append(found)
@@ -309,14 +302,6 @@ class PatchPass:
                     model = subgraph(join_graphs(cut, model), "candidates", outputs)
                 self._sessions[key] = self._open(model.SerializeToString())
         return self._sessions[key]
-
-    def _subset(self, views: tuple[int, ...]) -> Resampling:
-        assert self.cut is not None
-        if views == tuple(range(len(self.cut))):
-            return self.cut
-        if views not in self._subsets:
-            self._subsets[views] = self.cut.subset(views)
-        return self._subsets[views]
 
     def _buffer(self, shape: tuple[int, ...]) -> Floats:
         """Memory of this thread, so that patches do not ask for fresh pages each time."""

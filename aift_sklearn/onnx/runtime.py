@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import onnxruntime
 
+from .._threads import count_threads
 from ..errors import ParameterError, ProviderWarning
 
 __all__ = ["choose_providers", "count_threads", "open_session"]
@@ -25,8 +23,9 @@ def choose_providers(
     Parameters
     ----------
     providers : "auto", str or sequence of str
-        "auto" is CUDA where ONNX Runtime has it, else the CPU; otherwise ONNX Runtime's names of
-        execution providers, in the order in which they are tried. The CPU is always the last.
+        "auto" is CUDA where ONNX Runtime has it, else the CPU; otherwise
+        "CUDAExecutionProvider", "CPUExecutionProvider", or both, in the order in which they are
+        tried. The CPU is always the last.
     available : sequence of str, optional
         What there is, by default what the installed ONNX Runtime was built with.
 
@@ -38,48 +37,26 @@ def choose_providers(
     Raises
     ------
     ParameterError
-        If one is not available.
+        If one is not available, or is another: results on other providers were never compared.
 
     Examples
     --------
     >>> choose_providers(available=["CPUExecutionProvider"])
     ['CPUExecutionProvider']
     """
-    known = onnxruntime.get_available_providers() if available is None else list(available)
+    installed = onnxruntime.get_available_providers() if available is None else available
+    known = [name for name in installed if name in (_CUDA, _CPU)]
     if isinstance(providers, str):
         providers = [_CUDA] if providers == "auto" and _CUDA in known else [providers]
     wanted = [_CPU if name == "auto" else name for name in providers]
     missing = [name for name in wanted if name not in known]
     if missing or not wanted:
         raise ParameterError(
-            f"providers={list(providers)!r}; the installed ONNX Runtime has {known}. Install "
-            'another build, the extra gpu for CUDA, or pass providers="auto".'
+            f"providers={list(providers)!r}; of those that are supported, the installed ONNX "
+            f"Runtime has {known}. Install the extra gpu for CUDA in the place of cpu, or pass "
+            'providers="auto".'
         )
     return list(dict.fromkeys([*wanted, _CPU]))
-
-
-def count_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the cores that this process may use, by its affinity and its container's quota.
-
-    Parameters
-    ----------
-    cgroup : Path
-        Where the container's limits lie.
-
-    Returns
-    -------
-    int
-        At least 1.
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text("ascii").split()[:2]
-        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):
-        # No such file outside containers, and "max" where there is no limit.
-        pass
-    return cores
 
 
 def open_session(
@@ -109,6 +86,8 @@ def open_session(
     chosen = choose_providers(providers)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads or count_threads()
+    # Threads that wait leave their core to others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Warnings about initializers and nodes tell users nothing that they could do.
     options.log_severity_level = 3
     if _CUDA in chosen and hasattr(onnxruntime, "preload_dlls"):

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
-__all__ = ["Resampling", "as_floats", "oversampling", "resampling"]
+__all__ = ["Resampling", "as_floats", "cut_at_once", "interleave", "oversampling", "resampling"]
 
 Floats = NDArray[np.float32]
 
-# A matrix of this size stays in the cache while it is applied to channel after channel.
-_TILE_BYTES = 2**22
+# Channels of all candidates that are cut at once, rows of a matrix that are applied at once, and
+# the numbers that one product makes of small patches: results then stay in the cache until they
+# are put in order.
+_COLUMNS, _BAND_ROWS, _PRODUCT = 12, 2**14, 2**17
 # Above this the weights are not kept; the caller then cuts in another way.
 _MOST_BYTES = 2**29
 
@@ -56,6 +58,9 @@ def oversampling(image_shape: tuple[int, int], size: tuple[int, int]) -> tuple[i
 class Resampling:
     """What cuts patches of a given size from candidates of a given shape.
 
+    Several candidates are cut at once, their pixels interleaved: a weight and its place are then
+    read once for all channels of all of them, and what is read at that place lies side by side.
+
     Parameters
     ----------
     matrices : sequence of csr_array of shape (h·w, H·W)
@@ -72,25 +77,21 @@ class Resampling:
     """
 
     def __init__(self, matrices: Sequence[Any], size: tuple[int, int]) -> None:
-        self.matrices, self.size = list(matrices), size
-        self._tiles = _stacked(self.matrices)
+        self.size = size
+        self._bands = [_bands(matrix) for matrix in matrices]
 
     def __len__(self) -> int:
-        return len(self.matrices)
+        return len(self._bands)
 
-    def subset(self, which: Sequence[int]) -> Resampling:
-        """Cut some of the patches only, in the order given."""
-        return Resampling([self.matrices[j] for j in which], self.size)
-
-    def __call__(self, images: Floats, out: Floats | None = None) -> Floats:
-        """Cut patches.
+    def __call__(self, images: NDArray[Any], out: Floats | None = None) -> Floats:
+        """Cut all patches.
 
         Parameters
         ----------
-        images : ndarray of shape (n, C, H, W), float32 in [0, 1]
-            Candidates.
+        images : ndarray of shape (n, C, H, W)
+            Candidates, uint8 in [0, 255] or float in [0, 1].
         out : ndarray of shape (n, m, C, h, w), float32, optional
-            Where patches are written.
+            Where patches are written; contiguous.
 
         Returns
         -------
@@ -98,18 +99,73 @@ class Resampling:
             Patches.
         """
         n, channels = images.shape[:2]
-        shape = (n, len(self), channels, *self.size)
-        out = np.empty(shape, dtype=np.float32) if out is None else out
-        rows = np.ascontiguousarray(images, dtype=np.float32).reshape(n, channels, -1)
-        at = 0
-        for tile, k in self._tiles:
-            for i in range(n):
-                for channel in range(channels):
-                    cut = (tile @ rows[i, channel]).reshape(k, *self.size)
-                    # Weights sum to 1 only up to rounding.
-                    np.clip(cut, 0, 1, out=out[i, at : at + k, channel])
-            at += k
+        if out is None:
+            out = np.empty((n, len(self), channels, *self.size), dtype=np.float32)
+        few = cut_at_once(channels)
+        # Of small patches more, so that each product has some work to do.
+        step = max(few, _PRODUCT // max(1, channels * math.prod(self.size)))
+        for start in range(0, n, step):
+            part = images[start : start + step]
+            self.cut(interleave(part), range(len(self)), out[start : start + len(part)])
         return out
+
+    def cut(self, interleaved: Floats, views: Sequence[int], out: Floats) -> None:
+        """Cut some patches of a few candidates.
+
+        Parameters
+        ----------
+        interleaved : ndarray of shape (H·W, n·C), float32 in [0, 1]
+            Candidates, as of `interleave`.
+        views : sequence of int
+            Which patches.
+        out : ndarray of shape (n, m', C, h, w), float32
+            Where those m' patches are written; contiguous.
+        """
+        n, _, channels = out.shape[:3]
+        flat = out.reshape(n, len(views), channels, math.prod(self.size))
+        for j, view in enumerate(views):
+            start = 0
+            for band in self._bands[view]:
+                cut = (band @ interleaved).reshape(-1, n, channels).transpose(1, 2, 0)
+                stop = start + band.shape[0]
+                # Weights sum to 1 only up to rounding.
+                np.clip(cut, 0, 1, out=flat[:, j, :, start:stop])
+                start = stop
+
+
+def interleave(images: NDArray[Any]) -> Floats:
+    """Candidates (n, C, H, W), uint8 or float, as floats (H·W, n·C): pixel by pixel.
+
+    Examples
+    --------
+    >>> interleave(np.array([[[[0, 255]]], [[[51, 102]]]], dtype=np.uint8)).tolist()
+    [[0.0, 0.20000000298023224], [1.0, 0.4000000059604645]]
+    """
+    n, channels = images.shape[:2]
+    return np.ascontiguousarray(as_floats(images).reshape(n * channels, -1).T)
+
+
+def cut_at_once(channels: int) -> int:
+    """Candidates that are best cut at once: of more the results leave the cache.
+
+    Examples
+    --------
+    >>> cut_at_once(1), cut_at_once(3), cut_at_once(30)
+    (16, 4, 1)
+    """
+    return 1 << math.ceil(math.log2(max(1.0, _COLUMNS / channels)))
+
+
+def _bands(matrix: csr_array) -> list[csr_array]:
+    """Rows of a matrix in bands whose products stay in the cache. No weight is copied."""
+    bands = []
+    for start in range(0, matrix.shape[0], _BAND_ROWS):
+        stop = min(start + _BAND_ROWS, matrix.shape[0])
+        first, last = matrix.indptr[start], matrix.indptr[stop]
+        parts = matrix.data[first:last], matrix.indices[first:last]
+        starts = matrix.indptr[start : stop + 1] - first
+        bands.append(csr_array((*parts, starts), shape=(stop - start, matrix.shape[1])))
+    return bands
 
 
 def resampling(
@@ -194,16 +250,3 @@ def _reflected(position: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     times, rest = np.divmod(pixel, n)
     inside = np.where(times % 2 == 0, rest, n - rest) - 0.5
     return np.clip(inside, 0, n - 1)
-
-
-def _stacked(matrices: Sequence[Any]) -> list[tuple[Any, int]]:
-    """Matrices stacked into as few as stay in the cache, each with the number of its patches."""
-    tiles: list[tuple[Any, int]] = []
-    group: list[Any] = []
-    for k, matrix in enumerate(matrices):
-        group.append(matrix)
-        full = 8 * sum(one.nnz for one in group) >= _TILE_BYTES
-        if full or k == len(matrices) - 1:
-            tiles.append((vstack(group, format="csr") if len(group) > 1 else group[0], len(group)))
-            group = []
-    return tiles

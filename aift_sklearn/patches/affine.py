@@ -326,14 +326,11 @@ def cut_patches(X: Array, matrices: Floats, size: tuple[int, int]) -> Floats:
     """
     out = np.empty((len(X), len(matrices), X.shape[1], *size), dtype=np.float32)
     cut = resampling(matrices, X.shape[-2:], size)
+    if cut is not None:
+        return cut(X, out)
     step = max(1, _BLOCK_BYTES // max(1, 4 * X.shape[1] * math.prod(size)))
     for start in range(0, len(X), step):
-        images = as_floats(X[start : start + step])
-        here = out[start : start + step]
-        if cut is not None:
-            cut(images, here)
-        else:
-            _cut_large(images, matrices, here)
+        _cut_large(as_floats(X[start : start + step]), matrices, out[start : start + step])
     return out
 
 

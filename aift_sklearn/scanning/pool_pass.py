@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import as_array, check_images
+from .._threads import blas_threads
 from ..errors import DataError, NonFiniteOutputError
 from ..progress import ProgressBar
 from ..scores import patch_consistency
@@ -262,7 +263,7 @@ class PoolPass:
         missing = [part for part in parts if results.begin(part)]
         text = f"{'scoring' if views is None or len(views) else 'embedding'} on {self.engine.where}"
         total = sum(part.n for part in missing)
-        with ProgressBar(text, total, enabled=bool(self.verbose)) as bar:
+        with blas_threads(), ProgressBar(text, total, enabled=bool(self.verbose)) as bar:
             n_workers = self.engine.n_workers
             scan(pool, missing, work, n_workers=n_workers, done=results.add, bar=bar)
         return results.arrays

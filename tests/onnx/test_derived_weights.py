@@ -257,6 +257,18 @@ def double_convolution(s, x):
     return F.conv2d(x.double(), s.w.double()).float().mean((2, 3)) * s.p
 
 
+def of_data(s, x):
+    return x.mean((2, 3)) * s.p.data
+
+
+def of_data_of_a_buffer(s, x):
+    return x.mean((2, 3)) * s.p * s.n.data.exp()
+
+
+def of_data_of_patches(s, x):
+    return x.data.mean((2, 3)) * s.p
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -268,6 +280,9 @@ def double_convolution(s, x):
         (never_a_number, "not finite"),
         (by_its_values, "cannot be exported to ONNX"),
         (double_convolution, "ONNX Runtime cannot run the network"),
+        (of_data, r"Use the parameter itself instead of its \.data"),
+        (of_data_of_a_buffer, r"reaches a tensor by \.data in its forward"),
+        (of_data_of_patches, r"reaches a tensor by \.data in its forward"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -67,6 +67,27 @@ def test_scores_in_the_graph_are_those_of_numpy(n, m, K, alpha, weights, reducti
     assert_allclose(out["proba"], P.mean(axis=1, dtype=np.float64), atol=1e-6)
 
 
+def score_graph_of(K):
+    return score_graph(
+        8, K, n_kept=2, entropy_weight=1.0, diversity_weight=1.0, reduction="sum", eps=2.0**-52
+    )
+
+
+def test_the_graph_of_a_score_does_not_grow_with_the_classes():
+    n_nodes = {len(score_graph_of(K).graph.node) for K in (2, 3, 10, 1000)}
+    assert len(n_nodes) == 1
+    assert n_nodes.pop() < 60
+
+
+@pytest.mark.parametrize("K", [100, 1000])
+def test_scores_of_many_classes_are_those_of_numpy(K):
+    P = probas(np.random.default_rng(K), 20, 8, K, 3.0)
+    # The mean of two classes is the same: the first has the majority.
+    P[:5] = P[:5, :, ::-1] / 2 + P[:5] / 2
+    out = run(score_graph_of(K), patch_proba=P)
+    assert_allclose(out["score"], patch_consistency(P, eps=2.0**-52), rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize(("shape", "size"), [((3, 20, 28), None), ((1, 33, 20), (11, 9))])
 def test_patches_in_the_graph_are_those_of_the_transformer(dtype, shape, size):

@@ -619,11 +619,12 @@ def on_another_device(name):
 
 def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatch):
     logits = scorer_of_it._engine.prepare(X.shape)(X, ["logits"])[0]
-    name = "DmlExecutionProvider"
+    name = "CUDAExecutionProvider"
     monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
     model = scorer_of_it._source
     graph = model.take_network((3, 20, 20))[0]
     found = passes_of(model, graph, providers=name, open_session=on_another_device(name))
+    found.device = "cpu"
     assert (found.on_gpu, found.n_workers, found.provider) == (True, 2, name)
     assert_allclose(found(X, ["logits"])[0], logits, atol=0.05)
     assert not np.array_equal(found(X, ["logits"])[0], logits)
@@ -634,6 +635,7 @@ def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatc
         precision="float32",
         open_session=on_another_device(name),
     )
+    single.device = "cpu"
     assert_allclose(single(X, ["logits"])[0], logits, atol=1e-4)
     assert_allclose(single(X, ["logits"], [2, 0])[0], logits[:, [2, 0]], atol=1e-4)
 
@@ -644,7 +646,7 @@ def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatc
 def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
     busy_from, most, expected, scorer_of_it, monkeypatch
 ):
-    name, now = "DmlExecutionProvider", [0.0]
+    name, now = "CUDAExecutionProvider", [0.0]
     monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
 
@@ -663,6 +665,7 @@ def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
 
     graph = scorer_of_it._source.take_network((3, 20, 20))[0]
     found = passes_of(scorer_of_it._source, graph, open_session=lambda model, **options: Timed())
+    found.device = "cpu"
     assert found(X, ["logits"])[0].shape == (61, 4, 3)
     assert found.batch_size == expected
 

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from aift_sklearn import AffinePatches, JitterPatches
 from aift_sklearn.errors import DataError, DataTypeError, ModelNotFittedError, ParameterError
+from aift_sklearn.patches import affine
 
 PRESETS = [AffinePatches.for_microscopy, AffinePatches.for_radiographs, AffinePatches.for_endoscopy]
 
@@ -133,9 +134,39 @@ def test_matrices_follow_the_grid_convention():
 def test_large_pools_are_cut_in_blocks(monkeypatch):
     X = smooth_images(7, 3, 16, 16)
     patches = AffinePatches(3).fit(X)
+    by_weights = patches.transform(X)
+    monkeypatch.setattr(affine, "resampling", lambda *args: None)
     whole = patches.transform(X)
-    monkeypatch.setattr("aift_sklearn.patches.affine._BLOCK_BYTES", 1)
+    np.testing.assert_allclose(whole, by_weights, atol=1e-6)
+    monkeypatch.setattr(affine, "_BLOCK_BYTES", 1)
     np.testing.assert_array_equal(patches.transform(X), whole)
+
+
+@settings(max_examples=40)
+@given(
+    n=st.integers(1, 40),
+    channels=st.integers(1, 13),
+    h=st.integers(1, 9),
+    w=st.integers(1, 9),
+    size=st.sampled_from([None, 3, (12, 5)]),
+    seed=st.integers(0, 99),
+)
+def test_patches_do_not_depend_on_what_else_is_cut(n, channels, h, w, size, seed):
+    X = np.random.default_rng(seed).integers(0, 256, (n, channels, h, w), dtype=np.uint8)
+    patches = AffinePatches(3, size=size, rotation=180, flip=True, random_state=seed).fit(X)
+    together = patches.transform(X)
+    alone = np.concatenate([patches.transform(X[k : k + 1]) for k in range(n)])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(patches.transform(X, views=[2, 0]), together[:, [2, 0]])
+
+
+def test_views_of_many_pixels_are_cut_band_by_band():
+    """A view of more rows than one product takes agrees with torch's sampling."""
+    X = np.random.default_rng(0).integers(0, 256, (5, 3, 150, 140), dtype=np.uint8)
+    patches = AffinePatches(3, rotation=180, flip=True).fit(X)
+    expected = np.empty((5, 3, 3, 150, 140), dtype=np.float32)
+    affine._cut_large(affine.as_floats(X), patches.matrices_, expected)
+    np.testing.assert_allclose(patches.transform(X), expected, atol=3e-5)
 
 
 def test_training_views_are_fresh_and_of_the_family():

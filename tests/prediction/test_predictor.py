@@ -5,6 +5,7 @@ import pickle
 import sys
 import warnings
 
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from samples import make_blobs
@@ -59,6 +60,32 @@ def passes(monkeypatch):
 def it_pays(monkeypatch):
     monkeypatch.setattr(predictor, "_EXPORT_PIXELS", 20 * 4 * 400)
     monkeypatch.setattr(predictor, "_REFRESH_PIXELS", 10 * 4 * 400)
+
+
+@pytest.mark.parametrize(
+    ("size", "n_patches", "most"), [(224, 16, 7), (224, 2, 56), (64, 16, 86), (None, 16, 345)]
+)
+def test_parts_are_as_large_as_their_patches_allow(size, n_patches, most):
+    """However small a candidate is, no more than 64 MB of patches are cut at once."""
+    seen = []
+
+    class Noting(LogisticRegression):
+        def fit(self, X, y):
+            return super().fit(X.reshape(len(X), -1)[:, :9], y)
+
+        def predict_proba(self, X):
+            seen.append(X.nbytes)
+            return super().predict_proba(X.reshape(len(X), -1)[:, :9])
+
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 256, (2 * most, 3, 32, 32), dtype=np.uint8)
+    model = AIFTClassifier(Noting(), patches=AffinePatches(n_patches, size=size), random_state=0)
+    model.set_params(training_patches=1).fit(pool[:6], [0, 1] * 3)
+    model.predict_proba(pool)
+    size = size or 32
+    of_a_candidate = 4 * 3 * n_patches * size**2
+    assert max(seen) <= 2**26 < max(seen) + of_a_candidate
+    assert sum(seen) == len(pool) * of_a_candidate
 
 
 def test_backends_agree_round_after_round(passes):
