@@ -647,7 +647,12 @@ def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
     busy_from, most, expected, scorer_of_it, monkeypatch
 ):
     name, now = "CUDAExecutionProvider", [0.0]
-    monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def clock():
+        now[0] += 1e-6
+        return now[0]
+
+    monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=clock))
     monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
 
     class Timed:
