@@ -576,9 +576,9 @@ def tensor_attributes(rng, c):
                 p=parameter(),
             ),
             lambda: Stage(
-                lambda s, x: x + s.half.mean() * s.w.mean(),
+                lambda s, x: x + s.part.mean() * s.w.mean(),
                 w=(w := parameter(c, 2)),
-                half=w.data[:, :1],
+                part=w.data[:, :1],
             ),
             lambda: Stage(lambda s, x: s.convs[0](x) + x.mean() * 0, convs=[conv(c)]),
             lambda: Stage(lambda s, x: s.call(x) * s.p, call=scaled_by_a_closure(), p=parameter()),

@@ -370,6 +370,35 @@ def test_what_is_computed_from_weights_is_computed_of_the_newest(kind):
     assert (changed > 1e-3).all(), "every output has followed"
 
 
+def older_norms():
+    conv = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
+    return nn.Sequential(conv, nn.utils.spectral_norm(nn.Conv2d(4, 4, 3)), nn.Flatten())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_what_a_network_keeps_and_does_not_use_may_change_while_it_predicts():
+    torch.manual_seed(0)
+    network, X = older_norms().eval(), patches()
+    before = of_torch(network, X)
+    graph = NetworkGraph(network, SHAPE)
+    move([tensor for name, tensor in named_tensors(network).items() if not name.endswith("weight")])
+    graph.refresh(network)
+    wanted = of_torch(network, X)
+    assert_allclose(run(graph, X), wanted, rtol=1e-4, atol=1e-5)
+    assert np.abs(wanted - before).max() > 1e-3
+
+
+def test_what_the_exporter_does_not_know_is_written_as_what_it_knows():
+    def forward(s, x):
+        x = s.conv(x).clamp(-0.25, 1)
+        pooled = F.adaptive_max_pool2d(x, (4, 3)), F.adaptive_max_pool2d(x, (None, 2))
+        return torch.cat([one.flatten(1) for one in pooled], 1)
+
+    network, X = Function(forward, conv=nn.Conv2d(3, 4, 2)).eval(), patches()
+    graph = NetworkGraph(network, SHAPE)
+    assert_allclose(run(graph, X), of_torch(network, X), rtol=1e-4, atol=1e-5)
+
+
 def test_integers_are_refreshed_and_other_shapes_or_types_are_refused():
     network = buffered().eval()
     graph, X = NetworkGraph(network, SHAPE), patches()
@@ -520,6 +549,10 @@ def of_data_of_patches(s, x):
     return x.data.mean((2, 3)) * s.p
 
 
+def where_the_largest_lie(s, x):
+    return F.adaptive_max_pool2d(x, 4, return_indices=True)[1].flatten(1) * s.p
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -531,6 +564,7 @@ def of_data_of_patches(s, x):
         (never_a_number, "not finite"),
         (by_its_values, "cannot be exported to ONNX"),
         (double_convolution, "ONNX Runtime cannot run the network"),
+        (where_the_largest_lie, "differ from the network's"),
         (of_data, r"Use the parameter itself instead of its \.data"),
         (of_data_of_a_buffer, r"reaches a tensor by \.data in its forward"),
         (of_data_of_patches, r"reaches a tensor by \.data in its forward"),
