@@ -140,8 +140,8 @@ def _facts(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
         )
     if type(version) is not int or not 1 <= version <= _VERSION:
         raise ModelFileError(
-            f"{path} has format {version!r}, and this package reads 1 to {_VERSION}: "
-            "pip install --upgrade aift-sklearn."
+            f"{path} has format {version!r}, and this package reads 1 to {_VERSION}. Update this "
+            "package to the release that wrote it."
         )
     return dict(facts)
 
