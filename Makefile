@@ -33,7 +33,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 95
+	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report term:skip-covered --cov-fail-under 95
 
 # modAL 0.4.2 pins a skorch that does not import with current tools: installed without its pins.
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
@@ -44,7 +44,7 @@ $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	touch $@
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/pytest --numprocesses 2 tests
+	$(OLDEST)/bin/pytest --numprocesses 2 --dist worksteal tests
 
 bench: install
 	$(BIN)/python benchmarks/performance.py $(BENCH)

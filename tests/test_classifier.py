@@ -26,7 +26,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, CNNFeatures, JitterPatches
@@ -85,13 +84,6 @@ def weights(clf):
 
 def assert_same_weights(left, right):
     assert all(torch.equal(left[name], right[name]) for name in right)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other cost these small problems tenfold on a busy machine."""
-    with threadpool_limits(1):
-        yield
 
 
 class Reader(ClassifierMixin, BaseEstimator):
@@ -154,7 +146,7 @@ NEW, NEW_LABELS = candidates([[0.3] * 4, [0.7] * 4], first=6), np.array([0, 1])
     [
         LogisticRegression(),
         CNNClassifier(
-            mlp_factory, pretrained=False, lr=1e-2, head_lr_factor=1, max_epochs=30, random_state=0
+            mlp_factory, pretrained=False, lr=0.04, head_lr_factor=1, max_epochs=8, random_state=0
         ),
     ],
     ids=["logistic_regression", "torch_mlp"],

@@ -64,6 +64,7 @@ def test_demo_prints_a_table_and_writes_a_report(fast, tmp_path):
     page = out.read_text("utf-8")
     assert "not given by an expert" in page
     assert "AffinePatches" in page
+    assert result.stderr == ""
 
 
 def test_simulate_writes_table_and_report(fast, tmp_path):
@@ -239,12 +240,16 @@ main({arguments})
     assert done.stdout.endswith("[]\n")
 
 
-def test_the_demo_says_how_long_it_takes(fast, tmp_path):
+def test_the_demo_says_how_long_it_takes(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(demo, "run_demo", lambda out, **options: ran.append(options))
     arguments = ["demo", "--out", str(tmp_path / "a.html"), "--rounds", "2", "--batch", "4"]
     assert "12 rounds of 4 labels (3 seeds), about 1 minute" in " ".join(
         run(*arguments).stderr.split()
     )
     assert run(*arguments, "--quiet").stderr == ""
+    options = {"n_rounds": 2, "n_instances": 4, "seeds": range(3)}
+    assert ran == [options | {"verbose": True}, options | {"verbose": False}]
 
 
 def test_errors_of_files_are_one_line_and_others_are_shown_whole(monkeypatch, capsys):

@@ -19,7 +19,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import AIFTClassifier, CNNClassifier, CNNFeatures, load
@@ -35,12 +34,6 @@ from aift_sklearn.networks import _cache
 from aift_sklearn.networks._forward import is_out_of_memory
 from aift_sklearn.networks._inference import infer
 from aift_sklearn.networks.backbones import Backbone
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with threadpool_limits(1):
-        yield
 
 
 class Convolved(nn.Module):

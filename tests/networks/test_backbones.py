@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from samples import make_blobs
 from sklearn.base import clone
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import AIFTClassifier, CNNClassifier, CNNFeatures
@@ -23,12 +22,6 @@ from aift_sklearn.networks.backbones import (
     _lite_weights,
     build_backbone,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with threadpool_limits(1):
-        yield
 
 
 def network():

@@ -17,7 +17,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_sample_weight
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import CNNClassifier, CNNFeatures
@@ -31,13 +30,6 @@ from aift_sklearn.errors import (
 from aift_sklearn.networks.backbones import Backbone
 
 CATS = range(281, 286)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other cost these small problems tenfold on a busy machine."""
-    with threadpool_limits(1):
-        yield
 
 
 def conv_factory():

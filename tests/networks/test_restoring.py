@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from samples import make_blobs
 from skorch.callbacks import Callback
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 import aift_sklearn
@@ -24,12 +23,6 @@ from aift_sklearn.errors import TrainingInterrupted
 
 ROOM = str(Path(aift_sklearn.__file__).parent / "networks")
 X, Y = make_blobs(40)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with threadpool_limits(1):
-        yield
 
 
 class Odd(nn.Module):

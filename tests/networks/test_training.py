@@ -17,7 +17,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import BatchScoring, Callback, Checkpoint, EarlyStopping, EpochScoring
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import (
@@ -34,12 +33,6 @@ from aift_sklearn.errors import (
     TrainingInterrupted,
 )
 from aift_sklearn.networks._heldout import best_temperature, hold_out
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with threadpool_limits(1):
-        yield
 
 
 def network():

@@ -1,5 +1,6 @@
 """One file that serves without torch, and nothing else."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -66,9 +67,19 @@ def path(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cnn_path(tmp_path_factory):
-    model = fitted(ESTIMATORS["cnn"]())
-    return OnnxScorer(model).save(tmp_path_factory.mktemp("file") / "model.onnx")
+def fitted_cnn():
+    return fitted(ESTIMATORS["cnn"]())
+
+
+@pytest.fixture
+def cnn(fitted_cnn):
+    """A fitted model that may be changed."""
+    return copy.deepcopy(fitted_cnn)
+
+
+@pytest.fixture(scope="module")
+def cnn_path(fitted_cnn, tmp_path_factory):
+    return OnnxScorer(fitted_cnn).save(tmp_path_factory.mktemp("file") / "model.onnx")
 
 
 def test_a_loaded_scorer_scores_as_the_classifier_does(model, path):
@@ -103,8 +114,8 @@ def test_any_runtime_runs_the_file_from_bytes_to_scores(model, path):
             assert_allclose(P, model.predict_patch_proba(X[:n]), atol=1e-5)
 
 
-def test_a_file_of_floats_and_one_of_patches_cut_already(tmp_path):
-    model = fitted(ESTIMATORS["cnn"]())
+def test_a_file_of_floats_and_one_of_patches_cut_already(fitted_cnn, tmp_path):
+    model = fitted_cnn
     scorer = OnnxScorer(model, alpha=np.float32(0.25))
     path = scorer.save(tmp_path / "floats.onnx", dtype=np.float32)
     floats = (X / 255).astype(np.float32)
@@ -238,10 +249,10 @@ def test_pools_of_another_shape_are_refused(cnn_path):
         scorer.score(X[:, :1])
 
 
-def test_what_cannot_be_saved_says_why(cnn_path, tmp_path):
+def test_what_cannot_be_saved_says_why(cnn, cnn_path, tmp_path):
     with pytest.raises(ExportError, match="loaded from a file"):
         OnnxScorer.load(cnn_path).save(tmp_path / "again.onnx")
-    model = fitted(ESTIMATORS["cnn"]())
+    model = cnn
     with pytest.raises(ParameterError, match="expected uint8 or float32"):
         OnnxScorer(model).save(tmp_path / "m.onnx", dtype=np.int16)
     with pytest.raises(ParameterError, match=r"expected \(C, H, W\), with C = 3"):
@@ -260,36 +271,40 @@ def test_what_cannot_be_saved_says_why(cnn_path, tmp_path):
     assert not (tmp_path / "odd.onnx").exists()
 
 
-def test_the_newest_weights_are_saved(tmp_path):
-    model = fitted(ESTIMATORS["cnn"]())
-    scorer = OnnxScorer(model)
+def test_the_newest_weights_are_saved(cnn, tmp_path):
+    scorer = OnnxScorer(cnn)
     scorer.score(X)
-    model.partial_fit(X[30:], Y[30:])
+    cnn.partial_fit(X[30:], Y[30:])
     found = OnnxScorer.load(scorer.save(tmp_path / "m.onnx"))
-    assert_allclose(found.score(X)[0], model.score_candidates(X), rtol=1e-4, atol=1e-6)
+    assert_allclose(found.score(X)[0], cnn.score_candidates(X), rtol=1e-4, atol=1e-6)
 
 
 # --- the command ----------------------------------------------------------------------------------
 
 
-def test_a_saved_model_is_exported_by_a_command(tmp_path):
-    model = AIFTClassifier(
-        CNNClassifier(trainable="head", max_epochs=1), patches=AffinePatches(2), random_state=0
-    ).fit(X[:8], Y[:8])
-    model.save(tmp_path / "model")
+@pytest.fixture(scope="module")
+def default_cnn():
+    """A fitted classifier of the default backbone: commands load no code of anybody's."""
+    cnn = CNNClassifier(trainable="head", max_epochs=1)
+    return AIFTClassifier(cnn, patches=AffinePatches(2), random_state=0).fit(X[:8], Y[:8])
+
+
+@pytest.fixture(scope="module")
+def folder(default_cnn, tmp_path_factory):
+    return default_cnn.save(tmp_path_factory.mktemp("saved") / "model")
+
+
+def test_a_saved_model_is_exported_by_a_command(default_cnn, folder, tmp_path):
     out = tmp_path / "model.onnx"
-    result = CliRunner().invoke(cli.app, ["export", str(tmp_path / "model"), "--out", str(out)])
+    result = CliRunner().invoke(cli.app, ["export", str(folder), "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert str(out) in result.output.replace("\n", "")
     found = OnnxScorer.load(out)
-    assert_allclose(found.score(X)[0], model.score_candidates(X), rtol=1e-4, atol=1e-6)
+    assert_allclose(found.score(X)[0], default_cnn.score_candidates(X), rtol=1e-4, atol=1e-6)
 
 
-def test_a_size_that_is_none_is_refused(tmp_path, capsys):
-    AIFTClassifier(
-        CNNClassifier(trainable="head", max_epochs=1), patches=AffinePatches(2), random_state=0
-    ).fit(X[:8], Y[:8]).save(tmp_path / "model")
+def test_a_size_that_is_none_is_refused(folder, capsys):
     for size in ("64", "axbxc", "3x0"):
         with pytest.raises(SystemExit):
-            cli.main(["export", str(tmp_path / "model"), "--size", size])
+            cli.main(["export", str(folder), "--size", size])
         assert "expected" in capsys.readouterr().err

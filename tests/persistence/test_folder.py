@@ -30,7 +30,6 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from aift_sklearn import (
@@ -56,12 +55,6 @@ from aift_sklearn.persistence._decoding import Decoder
 from aift_sklearn.persistence._encoding import Encoder
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with threadpool_limits(1):
-        yield
 
 
 def network():
@@ -115,19 +108,24 @@ def go_on(learner, n_rounds):
     }
 
 
-@pytest.mark.parametrize("name", CAMPAIGNS)
-def test_a_campaign_goes_on_in_a_new_process_as_if_it_had_not_been_saved(name, tmp_path):
-    learner = AIFTLearner(CAMPAIGNS[name](), X_training=X[:8], y_training=Y[:8])
-    go_on(learner, 1)
-    learner.save(tmp_path / "model")
+def test_campaigns_go_on_in_a_new_process_as_if_they_had_not_been_saved(tmp_path):
+    learners = {}
+    for name, classifier in CAMPAIGNS.items():
+        learners[name] = AIFTLearner(classifier(), X_training=X[:8], y_training=Y[:8])
+        go_on(learners[name], 1)
+        learners[name].save(tmp_path / name)
     code = (
-        f"import json, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        f"import json, pathlib, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "import torch; torch.set_num_threads(1)\n"
         "from tests.persistence.test_folder import go_on, load\n"
-        f"print(json.dumps(go_on(load({str(tmp_path / 'model')!r}), 2)))"
+        f"folders = pathlib.Path({str(tmp_path)!r}).iterdir()\n"
+        "print(json.dumps({one.name: go_on(load(one), 2) for one in folders}))"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(there.stdout) == go_on(learner, 2)
+    found = json.loads(there.stdout)
+    assert found.keys() == CAMPAIGNS.keys()
+    for name, learner in learners.items():
+        assert found[name] == go_on(learner, 2), name
 
 
 @pytest.mark.parametrize("labels", [["disc", "empty"], [10, 20, 30]])

@@ -51,6 +51,7 @@ def test_the_interval_holds_its_level_of_students_density(values, level) -> None
     assert 2 * inside == pytest.approx(level, abs=1e-6)
 
 
+@settings(max_examples=25)
 @given(pairs)
 def test_the_interval_turns_round_with_the_pairs_and_agrees_with_the_test(values) -> None:
     a, b = np.transpose(values)
