@@ -2,6 +2,7 @@
 # make test    lint, types and all tests
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
 # make bench   the pool pass against its peers; writes docs/performance.md
+# make no-silent-difference   ONNX Runtime against torch on networks drawn at random (DRAWS=300)
 # make install   the environment that these use; does nothing when it is up to date
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest bench lint install clean
+.PHONY: demo test test-oldest bench no-silent-difference lint install clean
 
 install: $(VENV)/installed
 
@@ -47,6 +48,9 @@ test-oldest: $(OLDEST)/installed
 
 bench: install
 	$(BIN)/python benchmarks/performance.py $(BENCH)
+
+no-silent-difference: install
+	$(BIN)/python tests/random_networks.py --draws $(or $(DRAWS),300)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-report.html demo-report.rounds.*

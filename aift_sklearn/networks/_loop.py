@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import NonFiniteLossError
 from ._examples import Batches, images_of
 from ._forward import asks_for_contiguous
-from ._inference import arranged_forward
+from ._inference import forward_in_layout
 
 __all__ = ["Net"]
 
@@ -53,7 +53,7 @@ class Net(NeuralNetClassifier):
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Logits of a batch."""
         images = images_of(x).to(self.device)
-        return arranged_forward(self.module_, self.module_.backbone, images)
+        return forward_in_layout(self.module_, self.module_.backbone, images)
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """Mean loss of the batch; of weighted examples, the mean of weight times loss."""

@@ -158,5 +158,5 @@ def split_held_out(
     learnt = Examples(taught.X[kept], codes[kept], weights(kept), cnn.augmentation, views)
     if len(codes[held]) == 0:
         return learnt, None
-    whole = getattr(cnn.augmentation, "whole", np.asarray)
+    whole = getattr(cnn.augmentation, "transform_whole", np.asarray)
     return learnt, Examples(whole(taught.X[held]), codes[held], weights(held))

@@ -124,9 +124,9 @@ class Backbone(nn.Module):
         noise = noise.to(x.device)
         try:
             with torch.no_grad():
-                expected = self(self.arrange(noise))
+                expected = self(self.in_layout(noise))
                 self.store_channels_last(True)
-                found = self(self.arrange(noise))
+                found = self(self.in_layout(noise))
             tolerance = 1e-3 * float(expected.abs().max())
             same = torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True)
         except Exception as error:  # whatever a network raises that finds another layout
@@ -144,7 +144,7 @@ class Backbone(nn.Module):
         with torch.inference_mode(False):
             self.to(memory_format=layout)  # type: ignore[call-overload]
 
-    def arrange(self, x: torch.Tensor) -> torch.Tensor:
+    def in_layout(self, x: torch.Tensor) -> torch.Tensor:
         """Store images (k, C, h, w) as the body is fastest with; features stay as they are."""
         if x.ndim == 4 and self.channels_last:
             return x.contiguous(memory_format=torch.channels_last)

@@ -25,7 +25,7 @@ from ._callbacks import LastEpoch, ShowProgress, ValidAccuracy, copy_callback, w
 from ._examples import Batches, Examples
 from ._forward import is_out_of_memory, to_tensor
 from ._heldout import best_temperature
-from ._inference import arranged_forward, free_memory, infer
+from ._inference import forward_in_layout, free_memory, infer
 from ._loop import Net
 from .network import Network
 
@@ -261,7 +261,7 @@ def _silent(*args: Any) -> None:
 def _check_finite(network: Network, images: torch.Tensor, settings: Settings) -> None:
     """Refuse a last step after which the network no longer predicts."""
     with torch.no_grad():
-        logits = arranged_forward(network, network.backbone, images.to(settings.device))
+        logits = forward_in_layout(network, network.backbone, images.to(settings.device))
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     if not all(torch.isfinite(values).all() for values in (*trained, logits)):
         raise NonFiniteLossError(

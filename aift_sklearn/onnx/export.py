@@ -90,6 +90,7 @@ def export_network(
     with _quiet(), torch.no_grad():
         program = _trace(wrapped, example)
         with _as_export_error():
+            program = _in_known_terms(program)
             exported: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -140,6 +141,36 @@ def _trace(network: nn.Module, example: torch.Tensor) -> Any:
             "Use the parameter itself instead of its .data, or its .detach()."
         )
     return program
+
+
+def _in_known_terms(program: Any) -> Any:
+    """Write what the exporter does not know, and people use, by what it knows."""
+    clamp, pool = torch.ops.aten.clamp.default, torch.ops.aten.adaptive_max_pool2d.default
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    for node in nodes:
+        if node.target is clamp and any(isinstance(bound, float) for bound in node.args[1:]):
+            # Bounds of two types, as of clamp(1e-3, 1).
+            bounds = (float(one) if isinstance(one, int) else one for one in node.args[1:])
+            node.args = (node.args[0], *bounds)
+    if any(node.target is pool and not _divides(node) for node in nodes):
+        return program.run_decompositions({pool: _adaptive_max_pool})
+    return program
+
+
+def _divides(node: Any) -> bool:
+    """Whether all windows of an adaptive pooling are of one size."""
+    size = node.args[0].meta["val"].shape[-2:]
+    return all(n % k == 0 for n, k in zip(size, node.args[1], strict=True))
+
+
+def _adaptive_max_pool(x: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest value of each window; where it lies is not found."""
+    for axis, k in zip((-2, -1), size, strict=True):
+        n = x.shape[axis]
+        windows = [(j * n // k, -((j + 1) * n // -k)) for j in range(k)]
+        parts = [x.narrow(axis, a, b - a).amax(axis, keepdim=True) for a, b in windows]
+        x = torch.cat(parts, axis)
+    return x, torch.full_like(x, -1, dtype=torch.int64)
 
 
 def _optimize(exported: Any, tensors: set[str]) -> list[str]:
@@ -198,15 +229,20 @@ def _as_export_error() -> Iterator[None]:
         raise ExportError(f"the network cannot be exported to ONNX: {reason}") from error
 
 
+# Loggers of torch that would print pages of what an ExportError says in a sentence.
+_TALKATIVE = ("torch.onnx", "torch._guards", "torch._dynamo", "torch.export")
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter from warning of itself, and of packages that are not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    levels = {logger: logger.level for logger in map(logging.getLogger, _TALKATIVE)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in levels.items():
+                logger.setLevel(level)

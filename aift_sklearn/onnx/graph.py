@@ -169,7 +169,13 @@ class NetworkGraph:
         perturb(named_tensors(twin))
         state = _state(twin)
         other = run_torch(twin, patches)
-        changed = [name for name, value in _state(twin).items() if state.get(name) != value]
+        # What the graph does not use it may change: some keep what they compute from weights.
+        unused = self._all_names - self._form.keys() - self._aliases.keys()
+        changed = [
+            name
+            for name, value in _state(twin).items()
+            if state.get(name) != value and name not in unused
+        ]
         if changed:
             raise ExportError(
                 f"the network changes its own {changed[0]} while it predicts, which a graph cannot "

@@ -222,7 +222,8 @@ class OnnxScorer:
         ExportError
             If the head of a pipeline cannot be converted, or this scorer was itself loaded.
         """
-        from .file import check_agreement, fused_model, write_model
+        from .file import write_model
+        from .whole_graph import check_agreement, fused_model
 
         self._take_model()
         source = self._source

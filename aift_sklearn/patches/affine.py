@@ -195,7 +195,7 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         matrices = matrices if views is None else matrices[np.asarray(views, dtype=np.intp)]
         return cut_patches(X, matrices, self.patch_shape(X.shape))
 
-    def whole(self, X: Any) -> Array:
+    def transform_whole(self, X: Any) -> Array:
         """Patch 0 alone: the whole candidate at the patches' size.
 
         Parameters

@@ -126,7 +126,7 @@ def decode_head(data: bytes, path: Path) -> dict[str, Any]:
         writer = versions.get("aift-sklearn", "?") if isinstance(versions, dict) else "?"
         raise ModelFileError(
             f"{path} has format {version!r}, and this package reads 1 to {VERSION}; it was "
-            f"written by aift-sklearn {writer}: pip install --upgrade aift-sklearn."
+            f"written by aift-sklearn {writer}. Update this package to that release."
         )
     if model.pop("sha256", None) != model_digest(model):
         raise ModelFileError(f"{path} is damaged: its contents are not those that were saved.")

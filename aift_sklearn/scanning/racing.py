@@ -327,7 +327,7 @@ class _Course:
     def _score_in_full(self, name: str, rows: Ints) -> None:
         """Score candidates that have seen equally many patches over all of theirs."""
         for i, block in enumerate(self.patches.blocks(rows)):
-            P = self._whole(f"{name}-{i}", block)
+            P = self._evaluate_in_full(f"{name}-{i}", block)
             bar = self.bar
             scores = _piecewise(lambda part: patch_consistency(part, **self._consistency), P)
             self.scores[block] = scores
@@ -337,7 +337,7 @@ class _Course:
                 high = self._plausible(P[best, :t])[1]
                 self._surprises[block[best], k] = scores[best] > high * (1 + _ROUNDING)
 
-    def _whole(self, name: str, rows: Ints) -> NDArray[np.float32]:
+    def _evaluate_in_full(self, name: str, rows: Ints) -> NDArray[np.float32]:
         t = int(self._seen[rows[0]])
         if t == 0:
             return self.patches.evaluate(name, rows, 0, self.patches.n_patches)

@@ -221,7 +221,7 @@ def test_arrays_become_input_without_being_changed(images):
     shape = (2, 3, 4, 5) if images else (2, 6)
     X = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     X.flags.writeable = False
-    x = Backbone(network(), channels_last=True).arrange(to_float(to_tensor(X)))
+    x = Backbone(network(), channels_last=True).in_layout(to_float(to_tensor(X)))
     assert x.dtype == torch.float32
     assert_array_equal(x.numpy(), X.astype(np.float32) / 255)
     assert x.is_contiguous(memory_format=torch.channels_last) if images else x.is_contiguous()

@@ -130,7 +130,7 @@ def test_held_out_images_are_not_trained_on_and_are_whole():
     labels = np.array(
         [label for image, label in zip(X, y, strict=True) if image.tobytes() not in set(seen)]
     )
-    expected = (cnn.predict(views.whole(np.stack(held))) == labels).mean()
+    expected = (cnn.predict(views.transform_whole(np.stack(held))) == labels).mean()
     best = int(np.argmin([epoch["valid_loss"] for epoch in cnn.history_]))
     assert cnn.history_[best]["valid_accuracy"] == expected
 

@@ -94,7 +94,7 @@ def attack_generator(model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(version=2), "format 2, and this package reads 1 to 1.*upgrade"),
+        (lambda m: m.update(version=2), "format 2, and this package reads 1 to 1.*Update"),
         (lambda m: m.update(format="other"), "no model of this package"),
         (lambda m: m.update(version=0), "format 0"),
         (lambda m: m.update(version=True), "format True"),
