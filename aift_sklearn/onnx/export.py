@@ -8,10 +8,11 @@ each time that a session is opened on the weights of the day.
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import onnx
@@ -226,18 +227,30 @@ def _as_export_error() -> Iterator[None]:
         reason = f"{type(cause).__name__}: {reason}"
         if "specialized it to be a constant" in str(cause):
             reason = "it computes with the number of patches as with a constant."
+        if "data-dependent" in str(cause):
+            reason = (
+                "its forward goes on by the values of a tensor, as by 'if x.mean() > 0:'; "
+                "torch.where can take its place."
+            )
         raise ExportError(f"the network cannot be exported to ONNX: {reason}") from error
 
 
 # Loggers of torch that would print pages of what an ExportError says in a sentence.
-_TALKATIVE = ("torch.onnx", "torch._guards", "torch._dynamo", "torch.export")
+_TALKATIVE = (
+    "torch.onnx",
+    "torch.export",
+    "torch._dynamo",
+    "torch._guards",
+    "torch.fx.experimental.symbolic_shapes",
+)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter from warning of itself, and of packages that are not installed."""
     levels = {logger: logger.level for logger in map(logging.getLogger, _TALKATIVE)}
-    with warnings.catch_warnings():
+    # The graph that it could not finish it prints.
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in levels:
             logger.setLevel(logging.CRITICAL)
