@@ -1,16 +1,25 @@
 """Racing for the top b against the full pass: time, patches evaluated, and winners lost."""
 
+import itertools
 import time
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
-from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
+from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, CNNFeatures
 from aift_sklearn.onnx import OnnxScorer
 from aift_sklearn.scanning.pool_pass import PoolPass
 from aift_sklearn.study import load_boxes, load_npz, load_tissue
 
 LABELS = (40, 100, 200)
 B = 20
+HEADS = {
+    "fine-tuned": CNNClassifier,
+    "frozen": lambda: make_pipeline(
+        CNNFeatures(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
+    ),
+}
 
 
 def pools(bccd, pneumonia):
@@ -27,12 +36,12 @@ def pools(bccd, pneumonia):
 
 
 def measure(bccd=None, pneumonia=None):
-    """Rows of pool and labels: seconds of both ways, cost, recall."""
+    """Rows of head, pool and labels: seconds of both ways, cost, recall."""
     rows = []
     for name, X, y, views in pools(bccd, pneumonia):
-        for n_labels in LABELS:
+        for head, n_labels in itertools.product(HEADS, LABELS):
             model = AIFTClassifier(
-                CNNClassifier(),
+                HEADS[head](),
                 patches=views,
                 classes=np.unique(y),
                 backend="torch",
@@ -41,21 +50,20 @@ def measure(bccd=None, pneumonia=None):
             pool = X[n_labels:]
             scorer = OnnxScorer(model).prepare(pool.shape)
             full, raced = (timed(scorer, pool, racing=racing) for racing in (False, True))
-            shared = len(set(full[1]) & set(raced[1]))
-            cost = PoolPass(scorer._engine).race(pool, B).cost
             rows.append(
                 {
+                    "head": head,
                     "pool": name,
                     "labels": n_labels,
                     "n": len(pool),
                     "full": full[0],
                     "raced": raced[0],
-                    "cost": cost,
-                    "recall": shared / B,
+                    "cost": PoolPass(scorer._engine).race(pool, B).cost,
+                    "recall": len(set(full[1]) & set(raced[1])) / B,
                 }
             )
             print(rows[-1], flush=True)
-    return rows
+    return sorted(rows, key=lambda row: list(HEADS).index(row["head"]))
 
 
 def timed(scorer, pool, *, racing):

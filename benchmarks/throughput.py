@@ -325,36 +325,3 @@ def embedding(n=10_000, size=64):
             rates["torch"], len(images) / min(seconds(found[best][1]) for _ in range(5))
         )
     return {"n": n, "size": size, "torch_at": f"{best[0]}, batch {best[1]}", **rates}
-
-
-def memory(n_scored=200_000):
-    """Anonymous memory (MB) while a sparse 50 GB pool is scored, two patches of 8 px each."""
-    views = AffinePatches(2, size=8)
-    cnn = CNNClassifier(torch.nn.Conv2d(1, 4, 3), pretrained=False, max_epochs=1)
-    model = AIFTClassifier(cnn, patches=views, backend="torch", random_state=0)
-    model.fit(candidates(20, 16)[:, :1], ["a", "b"] * 10)
-    with tempfile.TemporaryDirectory() as folder:
-        n = 50 * 2**30 // 256
-        pool = np.memmap(Path(folder) / "pool", np.uint8, "w+", shape=(n, 1, 16, 16))
-        scorer = OnnxScorer(model).prepare(pool.shape)
-        scorer.score(pool[:1000])
-        before, most = anonymous(), [0.0]
-        stop = threading.Event()
-
-        def watch():
-            while not stop.wait(0.05):
-                most[0] = max(most[0], anonymous() - before)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        took = seconds(lambda: scorer.score(pool[:n_scored]))
-        stop.set()
-        watcher.join()
-    return {"growth_mb": most[0], "n": n_scored, "pool_gb": 50, "rate": 2 * n_scored / took}
-
-
-def anonymous():
-    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
