@@ -94,6 +94,16 @@ def memory_order(x):
     return torch.stack([row[:16] for row in rows])
 
 
+class Normed(nn.Conv2d):
+    """Normalises what needs no gradient: of such images torch's backward ends the process."""
+
+    def __init__(self):
+        super().__init__(3, 4, 3)
+
+    def forward(self, x):
+        return super().forward(nn.functional.group_norm(x, 1))
+
+
 LAYOUTS = {
     "view": lambda: Convolved(lambda x: x.view(x.size(0), -1)),
     "view of rows": lambda: Convolved(lambda x: x.view(len(x) * 8, -1).mean(1).view(len(x), 8)),
@@ -105,6 +115,8 @@ LAYOUTS = {
     "view of gradients": lambda: Convolved(lambda x: ViewsGradient.apply(x).mean((2, 3))),
     "strides": lambda: Convolved(memory_order),
     "volume": Volume,
+    "group norm": lambda: nn.Sequential(nn.GroupNorm(3, 3), nn.Conv2d(3, 4, 3)),
+    "group norm, by its function": Normed,
     "pooled": lambda: Convolved(lambda x: x),
 }
 
@@ -144,6 +156,8 @@ def test_channels_last_is_used_where_the_network_allows_it():
     assert small(LAYOUTS["pooled"]).fit(X, y).module_.backbone.channels_last
     assert not small(LAYOUTS["view"]).fit(X, y).module_.backbone.channels_last
     assert not small(LAYOUTS["strides"]).fit(X, y).module_.backbone.channels_last
+    assert not small(LAYOUTS["group norm"]).fit(X, y).module_.backbone.channels_last
+    assert not small(Normed).fit(X, y).module_.backbone.channels_last
 
 
 def test_a_size_at_which_a_view_no_longer_fits_is_predicted_too():
