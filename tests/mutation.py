@@ -116,7 +116,7 @@ def reached_by(room):
     return modules, *json.loads((KEPT / "reached.json").read_text())
 
 
-def tests_of(mutant, seconds, lines):
+def reaching(mutant, seconds, lines):
     """Tests that reach the lines of a mutant; all, where they run on import."""
     first, last = mutant["lines"]
     names = {name for k in range(first, last + 1) for name in lines.get(str(k), ())}
@@ -168,7 +168,7 @@ def run_room(room, known, again, n_processes):
         source, module = path.read_text(), str(path.relative_to(PACKAGE))
         for mutant in mutants(source):
             name = f"{module}: {mutant['function'] or 'module'}: {mutant['change']}"
-            chosen = tests_of(mutant, seconds, reached[str(path)])
+            chosen = reaching(mutant, seconds, reached[str(path)])
             if not again(known.get(name)):
                 found[name] = known[name]
             elif not chosen:
