@@ -1,6 +1,7 @@
 # make demo    the main job: AIFT against random asking on real tissue, and its report
 # make test    lint, types and all tests
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
+# make mutants   whether tests notice errors put into the code; writes docs/mutation.md
 # make bench   the pool pass against its peers; writes docs/performance.md
 # make no-silent-difference   ONNX Runtime against torch on networks drawn at random (DRAWS=300)
 # make install   the environment that these use; does nothing when it is up to date
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest bench no-silent-difference lint install clean
+.PHONY: demo test test-oldest mutants bench no-silent-difference lint install clean
 
 install: $(VENV)/installed
 
@@ -46,6 +47,9 @@ $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/pytest --numprocesses 2 --dist worksteal tests
 
+mutants: install
+	$(BIN)/python tests/mutation.py $(MUTANTS)
+
 bench: install
 	$(BIN)/python benchmarks/performance.py $(BENCH)
 
@@ -53,4 +57,4 @@ no-silent-difference: install
 	$(BIN)/python tests/random_networks.py --draws $(or $(DRAWS),300)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-report.html demo-report.rounds.*
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutants .coverage demo-report.html demo-report.rounds.*

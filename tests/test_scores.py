@@ -105,6 +105,11 @@ def test_patterns_are_named_after_their_templates(pattern):
     assert scores.prediction_pattern(binary(np.repeat(p, 3))) == pattern
 
 
+def test_templates_are_the_published_table():
+    expected = [np.sort(GOLDEN[name][0]) for name in scores._PATTERNS]
+    np.testing.assert_array_equal(scores._TEMPLATES, expected)
+
+
 def test_three_classes_have_patterns():
     sure = np.tile([0.96, 0.02, 0.02], (12, 1))
     camps = np.repeat(np.eye(3)[:2], 6, axis=0)
@@ -288,7 +293,7 @@ def test_bad_probabilities_are_refused(P, message):
     ],
 )
 def test_bad_parameters_are_refused(params):
-    with pytest.raises(ParameterError, match=next(iter(params))):
+    with pytest.raises(ParameterError, match=f"^{next(iter(params))}="):
         scores.patch_consistency(binary([0.2, 0.4]), **params)
 
 

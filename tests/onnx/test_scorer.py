@@ -43,7 +43,7 @@ pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
 
 from aift_sklearn.onnx import OnnxScorer, engine, open_session, passes, scorer, shelf
 from aift_sklearn.onnx.shelf import GraphShelf
-from aift_sklearn.scanning import parts, pool_pass
+from aift_sklearn.scanning import pool_pass
 
 X, Y = make_blobs(61, size=20)
 
@@ -514,32 +514,6 @@ def anonymous_memory():
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
-
-
-def test_parts_cover_what_is_wanted_once():
-    cut = list(parts.as_parts(23, 5, multiple=7))
-    assert [(p.start, p.stop) for p in cut] == [
-        *((0, 5), (5, 7), (7, 12), (12, 14), (14, 19), (19, 21), (21, 23))
-    ]
-    rows = np.array([0, 1, 2, 30, 31, 99])
-    cut = list(parts.as_parts(100, 2, rows, reach=10))
-    assert [(p.start, p.rows.tolist(), p.at) for p in cut] == [
-        *((0, [0, 1], 0), (2, [0], 2), (30, [0, 1], 3), (99, [0], 5))
-    ]
-    pool = np.arange(100)
-    assert np.concatenate([p.read(pool) for p in cut]).tolist() == rows.tolist()
-
-
-@given(rows=st.sets(st.integers(0, 99)), step=st.integers(1, 7), reach=st.integers(1, 30))
-def test_wanted_rows_are_read_in_order(rows, step, reach):
-    rows = np.array(sorted(rows), dtype=np.intp)
-    cut = list(parts.as_parts(100, step, rows, reach=reach))
-    pool = np.arange(100)
-    read = [p.read(pool) for p in cut]
-    assert np.concatenate([np.empty(0, int), *read]).tolist() == rows.tolist()
-    assert all(p.stop - p.start <= max(reach, 1) for p in cut)
-    assert all(p.n <= step for p in cut)
-    assert [p.at for p in cut] == np.cumsum([0, *map(len, read)])[:-1].tolist()
 
 
 # --- memory that runs out -------------------------------------------------------------------------

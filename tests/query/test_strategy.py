@@ -75,8 +75,8 @@ def test_it_can_be_pickled_and_copied(model, twin):
     ("params", "message"),
     [
         ({"utility": "entropy"}, "expected a function"),
-        ({"cold_start": "pretrained"}, "cold_start='pretrained'"),
-        ({"diversify": 0.5}, "diversify=0.5"),
+        ({"cold_start": "pretrained"}, "^cold_start='pretrained'"),
+        ({"diversify": 0.5}, "^diversify=0.5"),
         ({"random_extension": 2, "diversify": 2}, "one of them"),
     ],
 )

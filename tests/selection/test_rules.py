@@ -22,6 +22,27 @@ def test_top_sorts_by_score_then_index(case):
     assert selection.top(scores, b).tolist() == expected
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, bool, np.float16])
+def test_scores_of_any_type_are_sorted_as_numbers(kind):
+    scores = np.array([3, 0, 9, 1, 9]).astype(kind)
+    expected = sorted(range(5), key=lambda i: (-float(scores[i]), i))
+    assert selection.top(scores, 5).tolist() == expected
+    drawn = selection.random_extension(scores, 5, 1, random_state=0)
+    assert drawn.tolist() == expected
+
+
+def test_of_many_scores_the_highest_and_the_next_are_found():
+    """Small arrays are sorted altogether where a part would do."""
+    scores = np.random.default_rng(0).permutation(5000) / 5000
+    order = np.argsort(-scores)
+    assert selection.top(scores, 70).tolist() == order[:70].tolist()
+    for b, omega in ((1, 2), (30, 3), (700, 2)):
+        kept = np.sort(order[: omega * b + 1])
+        whole = selection.random_extension(scores, b, omega, random_state=0)
+        compact = selection.random_extension(scores[kept], b, omega, random_state=0)
+        np.testing.assert_array_equal(kept[compact], whole)
+
+
 @given(scores_and_b, st.floats(1, 5), st.integers(0, 100))
 def test_random_extension_stays_in_the_shortlist(case, omega, seed):
     scores, b = case
@@ -49,6 +70,22 @@ def test_random_extension_draws_in_proportion():
     for _ in range(6000):
         counts[selection.random_extension(scores, 1, 3, random_state=rng)] += 1
     np.testing.assert_allclose(counts / 6000, [3 / 6, 2 / 6, 1 / 6, 0, 0], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("scores", "share"),
+    # All are in the shortlist: the floor is 0, or the lowest score where that is negative.
+    [
+        ([3.0, 1.0], [3 / 4, 1 / 4]),
+        ([0.2, 0.6], [1 / 4, 3 / 4]),
+        ([2.0, -1.0, 0.0], [3 / 4, 0, 1 / 4]),
+    ],
+)
+def test_random_extension_of_a_whole_pool_is_in_proportion_too(scores, share):
+    rng = np.random.default_rng(0)
+    drawn = [selection.random_extension(scores, 1, 3, random_state=rng)[0] for _ in range(3000)]
+    got = np.bincount(drawn, minlength=len(scores)) / 3000
+    np.testing.assert_allclose(got, share, atol=0.03)
 
 
 def test_random_extension_of_equal_scores_is_uniform():
@@ -132,6 +169,40 @@ def test_groups_take_turns():
     assert counts.max() <= 2
 
 
+def test_duplicates_are_asked_for_once():
+    assert selection.diversified([4, 9, 1, 6], 3, 2, np.zeros((4, 2))).tolist() == [1, 3, 0]
+
+
+def test_embeddings_of_bytes_do_not_wrap():
+    rows = np.array([[250], [5], [100]], dtype=np.uint8)
+    # From 250 to 5 it is 245 and not 11, to 100 it is 150.
+    for embeddings in (rows, lambda i: rows[i]):
+        assert selection.diversified([9, 8, 7], 2, 2, embeddings).tolist() == [0, 1]
+
+
+@given(st.data(), st.integers(1, 8), st.sampled_from([1.0, 1.5, 4.0, 9.0]))
+def test_no_group_gives_another_while_one_with_fewer_is_left(data, b, omega):
+    n = data.draw(st.integers(b, 120))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    scores, groups = rng.integers(0, 50, n), rng.integers(0, data.draw(st.integers(1, 40)), n)
+    shortlist = selection.top(scores, selection.shortlist_length(b, n, omega)).tolist()
+    picked = []
+    for _ in range(b):
+        left = [i for i in shortlist if i not in picked]
+        given_by = groups[picked].tolist()
+        # min takes the first of equals, and the shortlist is in order of score.
+        picked.append(min(left, key=lambda i: given_by.count(groups[i])))
+    expected = sorted(picked, key=lambda i: (-scores[i], i))
+    assert selection.spread_over_groups(scores, b, groups, omega).tolist() == expected
+
+
+def test_groups_are_spread_among_four_times_as_many():
+    groups = np.array(list("aaaaaaaabc"))
+    assert selection.spread_over_groups(np.arange(10, 0, -1.0), 2, groups).tolist() == [0, 1]
+    groups = np.array(list("aaaaaaabcc"))
+    assert selection.spread_over_groups(np.arange(10, 0, -1.0), 2, groups).tolist() == [0, 7]
+
+
 @pytest.mark.parametrize(
     "groups",
     [
@@ -168,6 +239,7 @@ def test_groups_of_any_type_are_told_apart(groups):
         pd.Series(["a", None, "b"], dtype="category"),
         pd.Series([1, None, 2], dtype="Int64"),
         np.array(["2020", "NaT", "2021"], dtype="datetime64[Y]"),
+        [pd.Timestamp("2020"), pd.NaT, pd.Timestamp("2021")],
     ],
     ids=lambda groups: f"{type(groups).__name__} {getattr(groups, 'dtype', '')}",
 )
@@ -189,9 +261,15 @@ def test_a_missing_group_is_named(groups):
         (
             lambda: selection.random_extension([1, 2], 1, 0.5),
             ParameterError,
-            "random_extension=0.5",
+            "^random_extension=0.5",
         ),
-        (lambda: selection.diversified([1, 2], 1, 0, [[1], [2]]), ParameterError, "diversify=0"),
+        (lambda: selection.diversified([1, 2], 1, 0, [[1], [2]]), ParameterError, "^diversify=0"),
+        (lambda: selection.random_extension([1, 2], 1, np.inf), ParameterError, "=inf"),
+        (
+            lambda: selection.spread_over_groups([1, 2], 1, ["a", "b"], 0.5),
+            ParameterError,
+            "^omega=0.5",
+        ),
         (lambda: selection.spread_over_groups([1, 2], 1, ["a"]), DataError, "groups has shape"),
         (lambda: selection.group_codes([{}, {}], 2), DataError, "cannot be told apart"),
         (lambda: selection.group_codes("ab", 2), DataError, "groups has shape"),

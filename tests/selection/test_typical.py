@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aift_sklearn.errors import DataError
 from aift_sklearn.selection import most_typical, typical
 
 
@@ -21,8 +22,9 @@ def test_tables_are_compared_by_position_and_networks_by_direction(seed):
     assert sorted(picked // 20) == [0, 1]
     # By direction all of them are one cluster of noise: the length changes nothing.
     longer = by_length * np.linspace(1, 50, 40)[:, None]
-    same = [most_typical(X, 2, rng=np.random.default_rng(seed)) for X in (by_length, longer)]
-    np.testing.assert_array_equal(*same)
+    rescaled = (by_length, longer, by_length * 1e-3)
+    same = [most_typical(X, 2, rng=np.random.default_rng(seed)).tolist() for X in rescaled]
+    assert same[0] == same[1] == same[2]
     assert sorted(most_typical(by_angle, 2, rng=rng) // 20) == [0, 1]
 
 
@@ -62,3 +64,50 @@ def test_lengths_of_zero_have_no_direction_and_do_no_harm():
     picked = most_typical(points, 3, rng=np.random.default_rng(0))
     assert len(set(picked.tolist())) == 3
     assert np.isfinite(typical._directions(points.astype(np.float32))).all()
+
+
+def slow_typicality(points, cluster, n_searched):
+    """Minus the mean distance to the 20 nearest of those that are searched, one by one."""
+    result = np.zeros(len(points))
+    for i, c in enumerate(cluster):
+        members = np.flatnonzero(cluster == c)
+        # Every second where at most half may be searched, and so on.
+        step = next(k for k in range(1, 999) if len(members[::k]) <= n_searched)
+        others = [j for j in members[::step] if j != i]
+        n_nearest = min(20, len(members[::step]) - 1)
+        gaps = sorted(np.linalg.norm(points[i] - points[j]) for j in others)
+        result[i] = -np.mean(gaps[:n_nearest]) if n_nearest else 0
+    return result
+
+
+@pytest.mark.parametrize("n_searched", [4096, 25, 10, 3])
+def test_typicality_is_a_literal_mean_distance(n_searched, monkeypatch):
+    monkeypatch.setattr(typical, "_MAX_SEARCHED", n_searched)
+    points = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    cluster = np.random.default_rng(1).permutation(np.repeat(range(6), [1, 2, 3, 4, 20, 50]))
+    np.testing.assert_allclose(
+        typical._typicality(points, cluster),
+        slow_typicality(points, cluster, n_searched),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_there_is_a_cluster_more_for_each_that_is_labelled(seed):
+    centres = [(5, 0), (0, 5), (-5, 0), (0, -5)]
+    points = blobs(centres, 20, 0.2, seed)
+    known = points[[3, 27]]
+    picked = most_typical(points, 2, known=known, rng=np.random.default_rng(seed))
+    assert sorted(picked // 20) == [2, 3]
+
+
+def test_there_are_no_more_clusters_than_points():
+    """Of which k-means would warn."""
+    points = np.repeat([[1.0, 2.0], [3.0, -4.0]], 5, axis=0)
+    picked = most_typical(points, 6, rng=np.random.default_rng(0))
+    assert np.bincount(picked // 5).tolist() == [3, 3]
+
+
+def test_more_than_there_are_cannot_be_picked():
+    with pytest.raises(DataError, match="asked for n_instances=4 of a pool of 3"):
+        most_typical(np.eye(3), 4, rng=np.random.default_rng(0))
