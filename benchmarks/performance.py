@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "performance.md"
 # Size: candidates of the pass, patches of the slower peers.
-SIZES = {64: (1024, 512), 96: (512, 256), 224: (512, 64)}
+SIZES = {64: (4096, 512), 96: (2048, 256), 224: (1024, 64)}
 OURS = throughput.OURS
 EAGER, CHANNELS_LAST = "torch, eager (skorch)", "torch, channels-last (skorch)"
 

@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 # the numbers that one product makes of small patches: results then stay in the cache until they
 # are put in order.
 _COLUMNS, _BAND_ROWS, _PRODUCT = 12, 2**14, 2**17
+_LOWERED = np.float32(1 - 2**-23)
 # Above this the weights are not kept; the caller then cuts in another way.
 _MOST_BYTES = 2**29
 
@@ -128,8 +129,7 @@ class Resampling:
             for band in self._bands[view]:
                 cut = (band @ interleaved).reshape(-1, n, channels).transpose(1, 2, 0)
                 stop = start + band.shape[0]
-                # Weights sum to 1 only up to rounding.
-                np.clip(cut, 0, 1, out=flat[:, j, :, start:stop])
+                flat[:, j, :, start:stop] = cut
                 start = stop
 
 
@@ -237,10 +237,26 @@ def _weights(
     )
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
-    return csr_array(
+    matrix = csr_array(
         (matrix.data.astype(np.float32), matrix.indices.astype(np.int32), matrix.indptr),
         shape=matrix.shape,
     )
+    _keep_sums_below_one(matrix)
+    return matrix
+
+
+def _keep_sums_below_one(matrix: csr_array) -> None:
+    """Lower weights by a rounding error where a white candidate would have a patch above 1.
+
+    Sums of products are rounded the same way for all pixels, and so none exceeds what white ones
+    give: patches need not be clipped.
+    """
+    white = np.ones((matrix.shape[1], 1), dtype=np.float32)
+    too_high = np.flatnonzero((matrix @ white)[:, 0] > 1)
+    while len(too_high):
+        for row in too_high:
+            matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] *= _LOWERED
+        too_high = too_high[(matrix[too_high] @ white)[:, 0] > 1]
 
 
 def _reflected(position: NDArray[np.float64], n: int) -> NDArray[np.float64]:
