@@ -101,9 +101,9 @@ def test_cross_validation_keeps_groups_apart(classifier):
     seen = []
 
     class Spy(type(classifier)):
-        def fit(self, X, y):
+        def fit(self, X, y, sample_weight=None):
             seen.append(set(X[:, 0, 0, 0].tolist()))
-            return super().fit(X, y)
+            return super().fit(X, y, sample_weight)
 
     # The first pixel tells the group.
     marked = X.copy()

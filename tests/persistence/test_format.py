@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_allclose
+from packaging.version import parse as parse_version
 from samples import make_blobs
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import LogisticRegression
@@ -188,12 +190,20 @@ def test_a_learner_of_format_1_goes_on():
     assert learner.y_training.tolist() == y.tolist()
 
 
+def written_by_a_later_scikit_learn(name):
+    """Whether parts are of a release that the installed one came before: its classes differ."""
+    versions = json.loads((EARLIER / name / "model.json").read_text("utf-8"))["versions"]
+    return parse_version(versions["scikit-learn"]) > parse_version(sklearn.__version__)
+
+
 # Their scikit-learn parts are of the release that wrote them.
 @pytest.mark.filterwarnings(
     f"ignore::{InconsistentVersionWarning.__module__}.InconsistentVersionWarning"
 )
 @pytest.mark.parametrize("name", ["one_class", "pipeline"])
 def test_classifiers_of_format_1_go_on(name):
+    if written_by_a_later_scikit_learn(name):
+        pytest.skip("written by a later scikit-learn than the installed one")
     F = np.random.default_rng(0).normal(size=(12, 3))
     y = (F[:, 0] > 0).astype(int)
     memory = (F[:8], y[:8]) if name == "pipeline" else None
