@@ -92,6 +92,7 @@ def forked(action, *, cpu_seconds, seconds):
     if pid:
         return pid
     resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds) + 1, int(cpu_seconds) + 2))
+    resource.setrlimit(resource.RLIMIT_DATA, (2**32, 2**32))
     signal.alarm(int(seconds))
     with (KEPT / f"output-{os.getpid()}").open("w") as output:
         os.dup2(output.fileno(), 1)

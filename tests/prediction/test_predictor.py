@@ -124,7 +124,7 @@ def test_torch_is_kept_to_where_it_is_asked_for(passes, it_pays):
     model = classifier("torch").fit(X[:30], Y[:30])
     model.predict_proba(X)
     assert passes == []
-    with pytest.raises(ParameterError, match="^backend='magic'"):
+    with pytest.raises(ParameterError, match=r"^backend='magic'"):
         model.set_params(backend="magic").predict_proba(X)
 
 

@@ -224,7 +224,7 @@ def test_a_race_can_be_declined_and_is_told_how_to_score():
     assert ask(model, POOL, 3, racing=False, **params).tolist() == expected.tolist()
     assert ask(model, POOL, 3, **params).tolist() == expected.tolist()
     assert model.asked == [(3, False), (3, True)]
-    with pytest.raises(ParameterError, match="^racing='never'"):
+    with pytest.raises(ParameterError, match=r"^racing='never'"):
         ask(model, POOL, 3, racing="never")
 
 
