@@ -6,6 +6,7 @@ import ast
 import collections
 import importlib.machinery
 import importlib.util
+import re
 from pathlib import Path
 
 __all__ = ["Mutated", "mutants", "mutated"]
@@ -19,6 +20,8 @@ SWAPPED = {
     **{ast.Div: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.Pow: ast.Mult},
     **{ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And},
 }
+
+PLAIN = (ast.Constant, ast.BinOp, ast.operator)
 
 
 def variants(node: ast.AST) -> list[ast.AST]:  # noqa: PLR0912 (one case for each kind of node)
@@ -45,7 +48,7 @@ def variants(node: ast.AST) -> list[ast.AST]:  # noqa: PLR0912 (one case for eac
             changed(value=value + 1)
         # What holds a space is a message.
         case ast.Constant(value=str(value)) if " " not in value:
-            changed(value=f"XX{value}")
+            changed(value="" if value else "XX")
         case ast.Call(keywords=keywords):
             for k, keyword in enumerate(keywords):
                 if keyword.arg is not None:
@@ -62,6 +65,9 @@ def variants(node: ast.AST) -> list[ast.AST]:  # noqa: PLR0912 (one case for eac
 def is_left_out(node: ast.AST) -> bool:
     """Whether nothing in a node can be told by a test: types, texts, and lists of names."""
     match node:
+        case ast.Assign(targets=[ast.Name(id=name)]) if re.fullmatch("_[A-Z_]+", name):
+            # Bounds and shares that were chosen by measuring.
+            return all(isinstance(n, PLAIN) for n in ast.walk(node.value))
         case ast.Expr(value=ast.Constant()) | ast.JoinedStr() | ast.Import() | ast.ImportFrom():
             return True
         case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.Call(func=ast.Name(id="TypeVar")):
@@ -75,7 +81,9 @@ def mutants(source: str) -> list[dict]:
     number = {node: k for k, node in enumerate(ast.walk(tree))}
     found: list[dict] = []
 
-    def visit(node: ast.AST, function: str, lines: tuple[int, int], is_text: bool) -> None:
+    def visit(
+        node: ast.AST, function: str, lines: tuple[int, int], is_text: bool, imported: bool
+    ) -> None:
         if is_left_out(node):
             return
         if isinstance(node, ast.stmt):
@@ -89,15 +97,22 @@ def mutants(source: str) -> list[dict]:
             was, now = (" ".join(ast.unparse(n).split()) for n in (node, new))
             change = f"{was} → {now}" if now != "pass" else f"{was} → left out"
             where = {"function": function, "lines": lines, "node": number[node], "variant": k}
+            where["imported"] = imported
             found.append({"change": change, **where})
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "type_params"):
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
-                    visit(child, function, lines, is_text or isinstance(node, ast.Raise))
+                    visit(
+                        child,
+                        function,
+                        lines,
+                        is_text or isinstance(node, ast.Raise),
+                        imported or isinstance(node, ast.arguments),
+                    )
 
-    visit(tree, "", (1, 1), False)
+    visit(tree, "", (1, 1), False, False)
     times: collections.Counter = collections.Counter()
     for mutant in found:
         name = (mutant["function"], mutant["change"])

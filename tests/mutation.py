@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import functools
 import gc
 import importlib
 import json
@@ -19,6 +20,7 @@ import signal
 import sys
 import time
 import tomllib
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +45,7 @@ OPTIONS = ["-xq", "--assert=plain", "-pno:cacheprovider", "--hypothesis-profile=
 
 # Seconds of CPU. Slower tests are left out: a mutant would cost as much.
 SLOWEST = 6.0
+LATE = (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL)
 
 
 class Chosen:
@@ -92,6 +95,7 @@ def forked(action, *, cpu_seconds, seconds):
     if pid:
         return pid
     resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds) + 1, int(cpu_seconds) + 2))
+    resource.setrlimit(resource.RLIMIT_DATA, (2**32, 2**32))
     signal.alarm(int(seconds))
     with (KEPT / f"output-{os.getpid()}").open("w") as output:
         os.dup2(output.fileno(), 1)
@@ -116,68 +120,132 @@ def reached_by(room):
     return modules, *json.loads((KEPT / "reached.json").read_text())
 
 
-def reaching(mutant, seconds, lines):
-    """Tests that reach the lines of a mutant; all, where they run on import."""
-    first, last = mutant["lines"]
-    names = {name for k in range(first, last + 1) for name in lines.get(str(k), ())}
-    fast = {name: s for name, s in seconds.items() if s <= SLOWEST}
-    return fast if "" in names else {name: s for name, s in fast.items() if name in names}
-
-
-def start(path, source, mutant, chosen):
-    """Start a process that runs the tests with a mutant."""
-    import pytest
-    from mutants import Mutated, mutated
-
-    def action():
-        sys.meta_path.insert(0, Mutated(path, mutated(source, mutant)))
-        files = sorted({name.split("::")[0] for name in chosen})
-        return pytest.main([*OPTIONS, *files], plugins=[Chosen(chosen)])
-
-    total = sum(chosen.values())
-    return forked(action, cpu_seconds=5 + 3 * total, seconds=60 + 20 * total)
-
-
-def outcome_of(status):
-    if os.WIFSIGNALED(status):
-        late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL)
-        return "timed out" if late else "killed"
-    # 5: no test was left; 99: no pytest was run.
-    return {0: "survived", 5: "survived", 99: "broken"}.get(os.WEXITSTATUS(status), "killed")
-
-
-def run_room(room, known, again, n_processes):
-    """Outcome of each mutant of a room, by its module, function and change."""
+def jobs_of(modules, seconds, reached):
+    """Mutants by name, each with its module and the seconds of the tests that reach its lines."""
     from mutants import mutants
 
-    modules, seconds, reached = reached_by(room)
-    found, running = {}, {}
+    fast = {name: s for name, s in seconds.items() if s <= SLOWEST}
+    jobs = {}
+    for path in modules:
+        lines, module = reached[str(path)], str(path.relative_to(PACKAGE))
+        for mutant in mutants(path.read_text()):
+            first, last = mutant["lines"]
+            names = {name for k in range(first, last + 1) for name in lines.get(str(k), ())}
+            # What runs on import, any test may notice.
+            mutant["imported"] |= "" in names
+            chosen = fast if "" in names else {name: s for name, s in fast.items() if name in names}
+            name = f"{module}: {mutant['function'] or 'module'}: {mutant['change']}"
+            jobs[name] = (path, mutant, chosen)
+    return jobs
 
-    def note(name, outcome):
-        found[name] = outcome
-        if outcome != "killed":
-            print(f"{outcome}: {name}", flush=True)
+
+def outcomes_of(jobs, test, n_processes):
+    """Outcome of each mutant, a process for each: a signal, or what ``test`` returns."""
+    found, running = {}, {}
 
     def finish(most):
         while len(running) > most:
             pid, status = os.wait()
-            note(running.pop(pid), outcome_of(status))
+            late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in LATE
+            code = "late" if late else os.waitstatus_to_exitcode(status)
+            # 5: no test was left; 99: pytest was not run.
+            outcome = {"late": "timed out", 0: "survived", 5: "survived", 99: "broken"}
+            found[running.pop(pid)] = outcome.get(code, "killed")
             (KEPT / f"output-{pid}").unlink()
 
-    for path in modules:
-        source, module = path.read_text(), str(path.relative_to(PACKAGE))
-        for mutant in mutants(source):
-            name = f"{module}: {mutant['function'] or 'module'}: {mutant['change']}"
-            chosen = reaching(mutant, seconds, reached[str(path)])
-            if not again(known.get(name)):
-                found[name] = known[name]
-            elif not chosen:
-                note(name, "survived")
-            else:
-                running[start(path, source, mutant, chosen)] = name
-                finish(n_processes - 1)
+    for name, job in jobs.items():
+        total = sum(job[2].values())
+        action = functools.partial(test, *job)
+        pid = forked(action, cpu_seconds=5 + 3 * total, seconds=60 + 20 * total)
+        running[pid] = name
+        finish(n_processes - 1)
     finish(0)
     return found
+
+
+def run_imported(path, mutant, chosen):
+    """Import the package with a mutant, and run tests."""
+    import pytest
+    from mutants import Mutated, mutated
+
+    sys.meta_path.insert(0, Mutated(path, mutated(path.read_text(), mutant)))
+    return pytest.main([*OPTIONS, *files_of(chosen)], plugins=[Chosen(chosen)])
+
+
+def files_of(tests):
+    return sorted({name.split("::")[0] for name in tests})
+
+
+def codes(code):
+    """All functions inside the code of a module, by what identifies them."""
+    for inside in code.co_consts:
+        if isinstance(inside, types.CodeType):
+            yield (inside.co_filename, inside.co_qualname, inside.co_firstlineno), inside
+            yield from codes(inside)
+
+
+class Swapped:
+    """Collects tests once, and swaps the code of functions for that of mutants; saves time."""
+
+    def __init__(self, jobs, n_processes):
+        self.jobs, self.n_processes, self.live = jobs, n_processes, {}
+
+    def run(self):
+        import pytest
+
+        files = {file for job in self.jobs.values() for file in files_of(job[2])}
+        return pytest.main([*OPTIONS, "-s", *sorted(files)], plugins=[self])
+
+    def pytest_runtestloop(self, session):
+        self.items = {item.nodeid: item for item in session.items}
+        for f in gc.get_objects():
+            if isinstance(f, types.FunctionType):
+                code = f.__code__
+                key = code.co_filename, code.co_qualname, code.co_firstlineno
+                self.live.setdefault(key, []).append(f)
+        gc.freeze()
+        every = {name: s for job in self.jobs.values() for name, s in job[2].items()}
+        jobs = {"": (None, None, every), **self.jobs}
+        found = outcomes_of(jobs, functools.partial(self.test, session), self.n_processes)
+        if found.pop("") != "survived":
+            raise RuntimeError("The tests fail without a mutant.")
+        (KEPT / "swapped.json").write_text(json.dumps(found))
+        return True
+
+    def test(self, session, path, mutant, chosen):
+        from mutants import mutated
+
+        if mutant is not None:
+            tree = mutated(path.read_text(), mutant)
+            for key, inside in codes(compile(tree, str(path), "exec")):
+                for f in self.live.get(key, ()):
+                    f.__code__ = inside
+        items = [self.items[name] for name in sorted(chosen, key=chosen.get)]
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                return 1
+        return 0
+
+
+def run_room(room, known, again, n_processes):
+    """Outcome of each mutant of a room, by its module, function and change."""
+    jobs = jobs_of(*reached_by(room))
+    found = {name: known[name] for name in jobs if not again(known.get(name))}
+    found |= {name: "survived" for name in jobs if name not in found and not jobs[name][2]}
+    swapped = {
+        name: job for name, job in jobs.items() if name not in found and not job[1]["imported"]
+    }
+    if swapped:
+        pid = forked(Swapped(swapped, n_processes).run, cpu_seconds=3600, seconds=36000)
+        if os.waitpid(pid, 0)[1]:
+            sys.exit(f"No tests could be run: see {KEPT}/output-{pid}")
+        (KEPT / f"output-{pid}").unlink()
+        found |= json.loads((KEPT / "swapped.json").read_text())
+    # Functions of other variables cannot be swapped either.
+    rest = {name: job for name, job in jobs.items() if found.get(name, "broken") == "broken"}
+    found |= outcomes_of(rest, run_imported, n_processes)
+    return {name: found[name] for name in jobs}
 
 
 def page(outcomes):
@@ -250,6 +318,9 @@ def main():
         begun = time.time()
         outcomes[room] = run_room(room, outcomes.get(room, {}), again, options.processes)
         killed = sum(outcome != "survived" for outcome in outcomes[room].values())
+        for name, outcome in outcomes[room].items():
+            if outcome != "killed":
+                print(f"{outcome}: {name}")
         print(f"{room}: {killed} of {len(outcomes[room])}, {time.time() - begun:.0f} s", flush=True)
         file.write_text(json.dumps(outcomes, indent=0))
     PAGE.write_text(page({room: outcomes[room] for room in ROOMS if room in outcomes}))

@@ -155,10 +155,10 @@ def scan(
         finish(running, most=0)
     except BaseException:
         # What is being computed is finished, and kept.
-        pool_of_workers.shutdown(wait=True, cancel_futures=True)
+        pool_of_workers.shutdown(cancel_futures=True)
         for future, part in running.items():
             if not future.cancelled() and future.exception() is None:
                 done(part, future.result())
         raise
     finally:
-        pool_of_workers.shutdown(wait=True, cancel_futures=True)
+        pool_of_workers.shutdown()

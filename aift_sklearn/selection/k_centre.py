@@ -71,7 +71,7 @@ def diversified(
     for _ in range(n_instances):
         allowed = free if members is None else _least_used(free, members, picked)
         # argmax takes the first of equals, and the shortlist is in order of score.
-        best = int(np.where(allowed, distance, -1.0).argmax())
+        best = int(np.where(allowed, distance, -np.inf).argmax())
         picked.append(best)
         free[best] = False
         distance = np.minimum(distance, np.linalg.norm(rows - rows[best], axis=1))

@@ -119,7 +119,7 @@ def _take_turns(
     n_instances: int,
 ) -> NDArray[np.intp]:
     """Most typical first from clusters with the fewest labels, the larger cluster first."""
-    size = np.bincount(cluster, minlength=len(taken))
+    size = np.bincount(cluster)
     order = np.lexsort((np.arange(len(cluster)), -typicality, cluster))
     starts = np.concatenate([[0], np.cumsum(size)])[:-1]
     rank = np.empty(len(cluster), dtype=np.intp)

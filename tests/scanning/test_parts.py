@@ -141,6 +141,23 @@ def test_one_part_waits_for_each_that_is_computed(n_workers):
     assert max(present) == 2 * n_workers
 
 
+def test_nobody_waits_for_the_slowest():
+    others_done, done = threading.Event(), []
+
+    def work(part, candidates):
+        return {"in_time": np.array(part.start > 0 or others_done.wait(10))}
+
+    def note(part, results):
+        assert results["in_time"]
+        done.append(part.start)
+        if len(done) == 11:
+            others_done.set()
+
+    scan(Pool(12), list(as_parts(12, 1)), work, n_workers=2, done=note)
+    assert done[-1] == 0
+    assert sorted(done) == list(range(12))
+
+
 @pytest.mark.parametrize("fails", [None, 0])
 def test_what_is_being_computed_when_one_interrupts_is_kept(fails, monkeypatch):
     """Two parts are being computed and one waits when the fourth is read."""

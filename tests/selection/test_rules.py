@@ -43,6 +43,16 @@ def test_of_many_scores_the_highest_and_the_next_are_found():
         np.testing.assert_array_equal(kept[compact], whole)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_floor_of_a_draw_is_the_next_score_and_no_lower_one(seed):
+    """Scores that fall steeply: with a lower floor other candidates are drawn."""
+    scores = 1 / (1.0 + np.random.default_rng(seed).permutation(400))
+    kept = np.sort(np.argsort(-scores)[:41])
+    whole = selection.random_extension(scores, 10, 4, random_state=seed)
+    compact = selection.random_extension(scores[kept], 10, 4, random_state=seed)
+    np.testing.assert_array_equal(kept[compact], whole)
+
+
 @given(scores_and_b, st.floats(1, 5), st.integers(0, 100))
 def test_random_extension_stays_in_the_shortlist(case, omega, seed):
     scores, b = case

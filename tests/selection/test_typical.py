@@ -111,3 +111,18 @@ def test_there_are_no_more_clusters_than_points():
 def test_more_than_there_are_cannot_be_picked():
     with pytest.raises(DataError, match="asked for n_instances=4 of a pool of 3"):
         most_typical(np.eye(3), 4, rng=np.random.default_rng(0))
+
+
+def test_embeddings_in_half_precision_are_not_squared_in_it():
+    points = blobs([(300, 5), (5, 300), (-300, 5)], 20, 4.0).astype(np.float16)
+    exact = points.astype(np.float64)
+    for known in (None, [3]):
+        halves, doubles = (
+            most_typical(
+                X, 2, known=None if known is None else X[known], rng=np.random.default_rng(0)
+            ).tolist()
+            for X in (points, exact)
+        )
+        assert halves == doubles
+    mixed = most_typical(exact, 2, known=points[[3]], rng=np.random.default_rng(0))
+    assert sorted(mixed // 20) == [1, 2]
