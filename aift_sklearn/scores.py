@@ -127,16 +127,16 @@ def _keep_majority(P: Floats, size: int, decimals: int) -> Floats:
     mean = np.sort(P, axis=-2).mean(axis=-2).round(decimals)
     majority = mean.argmax(axis=-1)[..., None, None]
     leading = np.take_along_axis(P, majority, axis=-1)[..., 0]
-    order = np.argsort(-leading, axis=-1, kind="stable")
+    order = np.argsort(-leading, kind="stable")
     ranked = np.take_along_axis(leading, order, axis=-1)
     # Ties are rare; only their candidates pay for the sort over all classes.
     tied = (ranked[..., 1:] == ranked[..., :-1]).any(axis=-1)
     if P.shape[-1] > 2 and tied.any():
         keys = [P[tied][..., c] for c in reversed(range(P.shape[-1]))]
-        order[tied] = np.lexsort([*keys, -leading[tied]], axis=-1)
+        order[tied] = np.lexsort([*keys, -leading[tied]])
     elif P.shape[-1] == 2 and tied.any():
         other = np.take_along_axis(P, 1 - majority, axis=-1)[..., 0]
-        order[tied] = np.lexsort([other[tied], -leading[tied]], axis=-1)
+        order[tied] = np.lexsort([other[tied], -leading[tied]])
     return np.take_along_axis(P, order[..., :size, None], axis=-2)
 
 
@@ -432,7 +432,7 @@ def prediction_pattern(P: ArrayLike) -> NDArray[np.str_]:
         distance = _template_distance(P[..., 1], _TEMPLATES)
     else:
         mean = np.sort(P, axis=-2).mean(axis=-2).round(decimals)
-        first_two = np.argsort(-mean, axis=-1, kind="stable")[..., None, :2]
+        first_two = np.argsort(-mean, kind="stable")[..., None, :2]
         leading = np.take_along_axis(P, first_two, axis=-1)
         mirrored = (1.0 - _TEMPLATES)[:, ::-1]
         distance = _template_distance(leading[..., 0], _TEMPLATES)
@@ -447,7 +447,7 @@ def _template_distance(p: Floats, templates: Floats) -> Floats:
     position = np.linspace(0.0, m - 1.0, n_quantiles)
     below = np.minimum(position.astype(int), max(m - 2, 0))
     weight = position - below
-    ranked = np.sort(p, axis=-1)
+    ranked = np.sort(p)
     upper = ranked[..., np.minimum(below + 1, m - 1)]
     quantiles = ranked[..., below] * (1 - weight) + upper * weight
     distance: Any = ((quantiles[..., None, :] - templates) ** 2).sum(axis=-1)

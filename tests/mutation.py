@@ -156,7 +156,7 @@ def outcomes_of(jobs, test, n_processes):
     for name, job in jobs.items():
         total = sum(job[2].values())
         action = functools.partial(test, *job)
-        pid = forked(action, cpu_seconds=5 + 3 * total, seconds=60 + 20 * total)
+        pid = forked(action, cpu_seconds=3 + 3 * total, seconds=300 + 40 * total)
         running[pid] = name
         finish(n_processes - 1)
     finish(0)

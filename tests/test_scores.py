@@ -140,6 +140,7 @@ def test_rounding_beyond_zero_and_one_is_no_error():
     P = [[1 + 5e-7, -5e-7], [0.5, 0.5]]
     assert np.isfinite(scores.patch_consistency(P, alpha=1))
     assert np.isfinite(scores.mutual_information(P))
+    assert scores.select_majority(P, 1).tolist() == [[1, 0], [0.5, 0.5]]
 
 
 @given(patch_probabilities())
@@ -147,6 +148,13 @@ def test_closed_forms_equal_literal_loops(P):
     assert scores.entropy(P) == pytest.approx(max(slow_entropy(P), 0), rel=1e-9, abs=1e-12)
     # The loop's own rounding: m² terms, each up to 36·2⁻⁵².
     assert scores.diversity(P) == pytest.approx(slow_diversity(P), rel=1e-9, abs=1e-11)
+
+
+@given(patch_probabilities())
+def test_mutual_information_is_what_the_mean_leaves_open_beyond_each(P):
+    mean = [math.fsum(column) / len(P) for column in P.T]
+    expected = slow_entropy([mean]) - slow_entropy(P) / len(P)
+    assert scores.mutual_information(P) == pytest.approx(max(expected, 0), rel=1e-9, abs=1e-12)
 
 
 @given(patch_probabilities(max_patches=16), st.sampled_from([2.0**-52, 1e-7, 1e-3]))
@@ -210,8 +218,8 @@ def test_identical_patches_are_not_diverse(p, m):
     if p.sum() < 1e-3:
         p = p + 1
     P = np.tile(p / p.sum(), (m, 1))
-    assert scores.diversity(P) <= 1e-20
-    assert scores.patch_consistency(P, entropy_weight=0) <= 1e-20
+    assert scores.diversity(P) == 0
+    assert scores.patch_consistency(P, entropy_weight=0) == 0
     assert scores.mutual_information(P) <= 1e-12
 
 
@@ -247,6 +255,19 @@ def test_published_order_dependence_is_gone():
     assert len(values) == 1
 
 
+def test_patches_that_all_tie_are_ordered_by_their_other_probabilities():
+    P = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.5, 0.25, 0.25], [0.5, 0.1, 0.4]])
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]):
+        assert scores.select_majority(P[order], 0.5).tolist() == [[0.5, 0, 0.5], [0.5, 0.1, 0.4]]
+    assert scores.select_majority(np.ones((4, 1)), 0.5).tolist() == [[1], [1]]
+
+
+def test_a_majority_by_little_is_one_in_double_precision():
+    P = binary([0.7, 0.3 + 4e-8])
+    assert scores.select_majority(P, 0.5).tolist() == P[:1].tolist()
+    assert scores.select_majority(binary([0.7, 0.3]), 0.5).tolist() == [[0.7, 0.3]]
+
+
 def test_at_least_two_patches_where_diversity_counts():
     P = binary([0.1, 0.2, 0.3, 0.4])
     two = P[:2]
@@ -270,6 +291,9 @@ def test_one_patch_and_no_candidates():
         ([[2.0, -1.0]], "not logits"),
         ([[20, 80]], "ranges from 20 to 80"),
         ([[0.3], [0.4]], "sum to 0.3"),
+        ([[0.3, 0.0], [0.9, 0.9]], "sum to 1.8"),
+        ([[1.0005, 0.0]], "ranges from 0 to 1.0005"),
+        ([[0.5, 0.5005, -0.0005]], "ranges from -0.0005"),
         ([["a", "b"]], "dtype"),
     ],
 )
@@ -287,6 +311,7 @@ def test_bad_probabilities_are_refused(P, message):
         {"alpha": float("nan")},
         {"alpha": "all"},
         {"eps": 0},
+        {"eps": 1},
         {"entropy_weight": -1},
         {"diversity_weight": float("inf")},
         {"reduction": "max"},
