@@ -15,7 +15,7 @@ from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import uncertainty_sampling
 from modAL.utils import data
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -51,6 +51,19 @@ def run(code, *flags):
     return subprocess.run(
         [sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def test_modals_learner_takes_what_is_not_a_number_where_it_is_told_to(table):
+    X, y = table
+    X[0, 0] = np.nan
+    tree = HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=2)
+    with pytest.raises(ValueError, match="NaN"):
+        ActiveLearner(tree).teach(X, y)
+    learner = ActiveLearner(tree, force_all_finite=False)
+    learner.teach(X[:20], y[:20])
+    learner.teach(X[20:], y[20:])
+    assert learner.X_training.shape == X.shape
+    assert learner.predict(X).shape == y.shape
 
 
 # --- dialects ---------------------------------------------------------------------------------
