@@ -21,7 +21,7 @@ several = pytest.mark.skipif(CORES < 2, reason="there is one core")
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch):
-    for name in (*BY_USER, "OMP_WAIT_POLICY"):
+    for name in (*BY_USER, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -219,8 +219,8 @@ ASK = (
 @pytest.mark.parametrize(
     ("code", "environment", "spins", "expected"),
     [
-        ("import aift_sklearn.networks", {}, [0], "True None"),
-        ("import aift_sklearn.cli, aift_sklearn.networks", {}, [0], "True None"),
+        ("import aift_sklearn.networks", {}, [1000], "True None"),
+        ("import aift_sklearn.cli, aift_sklearn.networks", {}, [1000], "True None"),
         ("import torch, aift_sklearn.networks", {}, [1, 10**6], "False None"),
         (
             "import aift_sklearn.networks",
