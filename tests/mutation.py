@@ -313,7 +313,11 @@ def main():
     KEPT.mkdir(exist_ok=True)
     file = KEPT / "outcomes.json"
     outcomes = json.loads(file.read_text()) if file.exists() else {}
-    again = (lambda outcome: outcome != "killed") if options.again else (lambda _: True)
+    again = (
+        (lambda outcome: outcome not in ("killed", "timed out"))
+        if options.again
+        else (lambda _: True)
+    )
     for room in options.rooms:
         begun = time.time()
         outcomes[room] = run_room(room, outcomes.get(room, {}), again, options.processes)
