@@ -268,7 +268,10 @@ def page(outcomes):
         "|---|---|---|---|---|---|",
     ]
     for room in ROOMS:
-        every = list(outcomes.get(room, {}).values())
+        if room not in outcomes:
+            lines.append(f"| {room} | not run yet | | | | |")
+            continue
+        every = list(outcomes[room].values())
         counts = [every.count(outcome) for outcome in ("killed", "timed out", "survived")]
         share = (counts[0] + counts[1]) / max(1, len(every))
         lines.append(f"| {room} | {len(every)} | {' | '.join(map(str, counts))} | {share:.1%} |")
