@@ -268,7 +268,10 @@ def page(outcomes):
         "|---|---|---|---|---|---|",
     ]
     for room in ROOMS:
-        every = list(outcomes.get(room, {}).values())
+        if room not in outcomes:
+            lines.append(f"| {room} | not run yet | | | | |")
+            continue
+        every = list(outcomes[room].values())
         counts = [every.count(outcome) for outcome in ("killed", "timed out", "survived")]
         share = (counts[0] + counts[1]) / max(1, len(every))
         lines.append(f"| {room} | {len(every)} | {' | '.join(map(str, counts))} | {share:.1%} |")
@@ -313,7 +316,11 @@ def main():
     KEPT.mkdir(exist_ok=True)
     file = KEPT / "outcomes.json"
     outcomes = json.loads(file.read_text()) if file.exists() else {}
-    again = (lambda outcome: outcome != "killed") if options.again else (lambda _: True)
+    again = (
+        (lambda outcome: outcome not in ("killed", "timed out"))
+        if options.again
+        else (lambda _: True)
+    )
     for room in options.rooms:
         begun = time.time()
         outcomes[room] = run_room(room, outcomes.get(room, {}), again, options.processes)

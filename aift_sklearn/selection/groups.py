@@ -45,7 +45,7 @@ def spread_over_groups(
     shortlist = shortlisted(scores, n_instances, omega)
     members = group_codes(groups, len(scores))[shortlist]
     # The k-th best of its group, for every candidate: all firsts come before any second.
-    turn = np.zeros(len(shortlist), dtype=np.intp)
+    turn = np.zeros(len(shortlist))
     for group in np.unique(members):
         inside = members == group
         turn[inside] = np.arange(inside.sum())

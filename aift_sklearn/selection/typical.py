@@ -122,7 +122,7 @@ def _take_turns(
     size = np.bincount(cluster)
     order = np.lexsort((np.arange(len(cluster)), -typicality, cluster))
     starts = np.concatenate([[0], np.cumsum(size)])[:-1]
-    rank = np.empty(len(cluster), dtype=np.intp)
+    rank = np.empty_like(cluster)
     rank[order] = np.arange(len(cluster)) - starts[cluster[order]]
     turn = taken[cluster] + rank
     first = np.lexsort((np.arange(len(cluster)), -size[cluster], turn))
