@@ -17,7 +17,7 @@ from ..errors import ParameterError
 from ..memory import Memory
 from .rounds import REPLAYS, first_round, next_round, repeated_round
 from .training import Trained
-from .weights import check_candidate_weights, route_weights
+from .weights import check_candidate_weights, route_weights, weighs_by_repetition
 
 __all__ = ["ContinualClassifier"]
 
@@ -140,7 +140,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def _check_taught(self, method: str, X: Any, y: Any, weight: Any, *, reset: bool) -> Memory:
         # scikit-learn wants `fit` to warn of a column.
         X, y = check_training(self, X, y, reset=reset, warn_of_column=method == "fit")
-        return Memory.from_call(X, y, check_candidate_weights(self, method, weight, len(y)))
+        weight = check_candidate_weights(self, method, weight, len(y))
+        if weight is not None and weighs_by_repetition(self, weight):
+            rows = np.repeat(np.arange(len(y)), weight.astype(np.intp))
+            return Memory.from_call(X[rows], y[rows])
+        return Memory.from_call(X, y, weight)
 
     def _keep(self, trained: Trained, memory: Memory, seen: Array, *, lacks: bool) -> None:
         """Keep what was learnt, and from what; also what an interrupt left usable."""

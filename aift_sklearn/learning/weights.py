@@ -15,7 +15,13 @@ from sklearn.utils.validation import has_fit_parameter
 from .._checks import check_weights
 from ..errors import ParameterError
 
-__all__ = ["check_candidate_weights", "last_step", "route_weights", "step_parameter"]
+__all__ = [
+    "check_candidate_weights",
+    "last_step",
+    "route_weights",
+    "step_parameter",
+    "weighs_by_repetition",
+]
 
 
 def check_candidate_weights(
@@ -47,12 +53,28 @@ def check_candidate_weights(
         process_routing(classifier, method, sample_weight=weight)
         return weight
     last = last_step(classifier.estimator)
-    if last is not None and not has_fit_parameter(last, "sample_weight"):
+    if not _takes_weights(last) and not weighs_by_repetition(classifier, weight):
         raise ParameterError(
             f"sample_weight was given, but {type(last).__name__} does not take it; leave it out, "
             "or use another estimator."
         )
     return weight
+
+
+def weighs_by_repetition(classifier: Any, weight: NDArray[np.float64]) -> bool:
+    """Whether weights count how often each candidate was drawn, for an estimator without weights.
+
+    Bagging hands such counts to whatever has ``sample_weight`` in its signature; a candidate that
+    is given as often as it counts weighs the same.
+    """
+    if get_config()["enable_metadata_routing"] or _takes_weights(last_step(classifier.estimator)):
+        return False
+    return bool((weight == np.round(weight)).all() and 0 < weight.sum() <= len(weight))
+
+
+def _takes_weights(last: Any) -> bool:
+    # What is chosen by default takes them.
+    return last is None or has_fit_parameter(last, "sample_weight")
 
 
 def route_weights(classifier: Any) -> MetadataRouter:

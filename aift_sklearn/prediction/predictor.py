@@ -147,7 +147,8 @@ class Predictor:
         pixels = n_floats // max(1, shape[-3])
         if pixels < (_EXPORT_PIXELS if self.shelf is None else _REFRESH_PIXELS):
             return False
-        if next(owner.module_.parameters()).is_cuda:
+        weight = next(owner.module_.parameters(), None)
+        if weight is not None and weight.is_cuda:
             from ..onnx.runtime import choose_providers
 
             # A network on a GPU is faster than ONNX Runtime on the CPU.

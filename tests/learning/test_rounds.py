@@ -239,7 +239,7 @@ def test_weights_that_are_none_are_none(routing):
         assert clf.score(X, y, sample_weight=np.ones(40)) > 0.9
         neighbours = classifier(KNeighborsClassifier()).fit(X, y, None)
         with pytest.raises(ParameterError if not routing else TypeError, match="sample_weight"):
-            neighbours.fit(X, y, np.ones(40))
+            neighbours.fit(X, y, np.full(40, 0.5))
 
 
 def test_whole_weights_are_repetitions():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from samples import make_blobs
 from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -540,10 +541,24 @@ def test_the_default_estimator_takes_weights_with_and_without_routing():
             AIFTClassifier().fit(X, y, sample_weight=np.ones(24))
 
 
+def test_counts_of_a_bootstrap_are_repetitions_for_an_estimator_without_weights():
+    X, y = features()
+    counts = np.random.default_rng(0).multinomial(24, np.full(24, 1 / 24))
+    drawn = np.repeat(np.arange(24), counts)
+    counted = AIFTClassifier(KNeighborsClassifier(), random_state=0).fit(X, y, counts)
+    repeated = AIFTClassifier(KNeighborsClassifier(), random_state=0).fit(X[drawn], y[drawn])
+    np.testing.assert_array_equal(counted.predict_proba(X), repeated.predict_proba(X))
+    assert counted.memory_.y.tolist() == y[drawn].tolist()
+    bagged = BaggingClassifier(AIFTClassifier(KNeighborsClassifier()), 3, random_state=0)
+    assert bagged.fit(X, y).score(X, y) > 0.6
+
+
 def test_an_estimator_without_weights_says_so():
     X, y = features()
     with pytest.raises(ParameterError, match="KNeighborsClassifier does not take it"):
-        AIFTClassifier(KNeighborsClassifier()).fit(X, y, sample_weight=np.ones(24))
+        AIFTClassifier(KNeighborsClassifier()).fit(X, y, sample_weight=np.linspace(0.5, 1, 24))
+    with pytest.raises(ParameterError, match="KNeighborsClassifier does not take it"):
+        AIFTClassifier(KNeighborsClassifier()).fit(X, y, sample_weight=np.full(24, 2))
     with pytest.raises(ParameterError, match=r"\['weight'\].*sample_weight only"):
         AIFTClassifier().fit(X, y, weight=np.ones(24))
 

@@ -676,6 +676,11 @@ def test_uploading_first_gives_the_same(scorer_of_it):
     )
 
 
+def test_a_scorer_shows_what_it_scores_and_how(fitted):
+    shown = repr(OnnxScorer(fitted, alpha=0.5, batch_size=8))
+    assert shown == "OnnxScorer(CNNClassifier of 3 classes, batch_size=8, alpha=0.5)"
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 

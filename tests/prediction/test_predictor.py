@@ -15,7 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier, load
+from aift_sklearn import (
+    AffinePatches,
+    AIFTClassifier,
+    AIFTLearner,
+    CNNClassifier,
+    CNNFeatures,
+    load,
+)
 from aift_sklearn.errors import BackendWarning, MissingDependencyError, ParameterError
 from aift_sklearn.prediction import predictor
 
@@ -60,6 +67,13 @@ def passes(monkeypatch):
 def it_pays(monkeypatch):
     monkeypatch.setattr(predictor, "_EXPORT_PIXELS", 20 * 4 * 400)
     monkeypatch.setattr(predictor, "_REFRESH_PIXELS", 10 * 4 * 400)
+
+
+def test_a_network_without_parameters_is_predicted_too(it_pays):
+    pooled = make_pipeline(CNNFeatures(nn.AvgPool2d(4), pretrained=False), LogisticRegression())
+    model = AIFTClassifier(pooled, patches=AffinePatches(4), random_state=0).fit(X[:20], Y[:20])
+    slow = clone(model).set_params(backend="torch").fit(X[:20], Y[:20])
+    assert_allclose(model.predict_proba(X), slow.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.parametrize(
