@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from onnx import TensorProto, helper
 from skorch import NeuralNetClassifier
@@ -130,8 +131,8 @@ def openvino(network, patches, batch):
 
 
 def bare(network, patches, batch):
-    """Run the bare network in ONNX Runtime: its own threads over a batch."""
-    session = open_session(exported(network, patches.shape[1:]))
+    """Run the bare network in ONNX Runtime as it comes: its own threads over a batch."""
+    session = onnxruntime.InferenceSession(exported(network, patches.shape[1:]))
     return in_batches(lambda part: session.run(["logits"], {"patches": part}), patches, batch)
 
 
