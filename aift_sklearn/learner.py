@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import join, pick_rows
-from ._checks import check_known_labels
+from ._checks import check_known_labels, undone_on_error
 from ._saving import SaveMixin
 from .errors import DataError, LabelError, TrainingInterrupted
 from .query import aift_sampling
@@ -301,7 +301,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             if weight is not None:
                 fit_kwargs = {**fit_kwargs, "sample_weight": np.asarray(weight)[drawn]}
         try:
-            learn(X, y, **fit_kwargs)
+            with undone_on_error(self.estimator):
+                learn(X, y, **fit_kwargs)
         except TrainingInterrupted:
             self._n_untaught = 0
             raise

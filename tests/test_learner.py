@@ -366,6 +366,33 @@ def test_labels_that_are_refused_stay_with_no_member(table):
     assert [rounds_of(learner) for learner in committee] == [[10, 10], [10, 10]]
 
 
+class FailsLate(SGDClassifier):
+    """Raises once it has learnt."""
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        super().partial_fit(X, y, classes, sample_weight)
+        if np.any(np.asarray(X) > 99):
+            raise ArithmeticError("too late")
+        return self
+
+
+def test_any_estimator_is_as_before_a_call_that_failed(table):
+    X, y = table
+    learner = AIFTLearner(FailsLate(loss="log_loss", random_state=0))
+    learner.teach(X[:20], y[:20])
+    learner.teach(X[20:24], y[20:24])
+    inside, before = learner.estimator, learner.predict_proba(X)
+    bad = X[24:].copy()
+    bad[0] = 100
+    with pytest.raises(ArithmeticError):
+        learner.teach(bad, y[24:])
+    assert learner.estimator is inside
+    np.testing.assert_array_equal(learner.predict_proba(X), before)
+    assert len(learner.y_training) == 24
+    learner.teach(X[24:], y[24:])
+    assert (learner.predict_proba(X) != before).any()
+
+
 def test_a_member_that_fails_accepts_the_next_labels(table):
     X, y = table
 

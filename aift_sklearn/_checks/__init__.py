@@ -17,7 +17,7 @@ from .labels import (
     labels_of_classes,
 )
 from .numbers import check_int, check_number, check_option
-from .rollback import unchanged_on_error
+from .rollback import restores_itself, unchanged_on_error, undone_on_error
 
 __all__ = [
     "as_array",
@@ -37,5 +37,7 @@ __all__ = [
     "labels_of_classes",
     "refuse_three_axes",
     "refuse_what_is_no_array",
+    "restores_itself",
     "unchanged_on_error",
+    "undone_on_error",
 ]

@@ -31,6 +31,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     ``warm_start`` and ``random_state`` are those of `AIFTClassifier`.
     """
 
+    # A call that fails is undone here, and an interrupted one leaves it usable.
+    _restores_itself: ClassVar[bool] = True
     # Weights go on to the estimator, which is where a router looks for the request.
     __metadata_request__fit: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}
     __metadata_request__partial_fit: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}

@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from .._candidates import seeded
+from .._checks import restores_itself
 from .._threads import blas_threads
 from .._warnings import warn_caller
 from ..errors import ParameterError, TrainingInterrupted, TrainingWarning
@@ -122,7 +123,7 @@ def _train(method: str, estimator: Any, X: Any, y: Array, params: dict[str, Any]
         with blas_threads():
             getattr(estimator, method)(X, y, **params)
     except TrainingInterrupted as interrupt:
-        if not _restores_itself(last_step(estimator)):
+        if not restores_itself(last_step(estimator)):
             # What stands around the interrupted part is half trained.
             raise KeyboardInterrupt(
                 f"interrupted while {type(estimator).__name__} was trained; nothing changed."
@@ -149,7 +150,7 @@ def copy_to_continue(estimator: Any) -> Any:
     """
     if not hasattr(estimator, "partial_fit"):
         return None
-    if _restores_itself(estimator):
+    if restores_itself(estimator):
         return estimator
     try:
         return copy.deepcopy(estimator)
@@ -172,10 +173,6 @@ def _augments_itself(estimator: Any) -> bool:
     Others may have a parameter of that name, which means something else.
     """
     return getattr(type(estimator), "_augments_itself", False) is True
-
-
-def _restores_itself(estimator: Any) -> bool:
-    return getattr(type(estimator), "_restores_itself", False) is True
 
 
 def _takes_groups(estimator: Any) -> Any:
