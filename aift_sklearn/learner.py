@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._candidates import join, pick_rows
 from ._checks import check_known_labels, undone_on_error
 from ._saving import SaveMixin
-from .errors import DataError, LabelError, TrainingInterrupted
+from ._warnings import warn_caller
+from .errors import DataError, LabelError, TrainingInterrupted, TrainingWarning
 from .query import aift_sampling
 from .query.pool import random_generator
 
@@ -266,6 +267,14 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         if self._continues(fit_kwargs) and self._n_untaught:
             X, y = _rows(X, slice(-self._n_untaught, None)), y[-self._n_untaught :]
             learn = self.estimator.partial_fit
+        elif 0 < self._n_untaught == len(y) and _is_fitted(self.estimator):
+            warn_caller(
+                f"{type(self.estimator).__name__} has learnt from labels that are not here, and "
+                f"has no partial_fit: it is fitted anew to these {len(y)} alone. After a load "
+                "without memory, teach all labels again; give a fitted estimator's as X_training "
+                "and y_training.",
+                TrainingWarning,
+            )
         self._learn(learn, X, y, bootstrap, fit_kwargs)
         return self
 

@@ -22,7 +22,7 @@ from aift_sklearn import (
     CNNClassifier,
     aift_sampling,
 )
-from aift_sklearn.errors import DataError, LabelError
+from aift_sklearn.errors import DataError, LabelError, TrainingWarning
 from aift_sklearn.query import make_query_strategy, patch_entropy
 
 
@@ -364,6 +364,17 @@ def test_labels_that_are_refused_stay_with_no_member(table):
         )
         committee.teach(X[:10], y[:10])
     assert [rounds_of(learner) for learner in committee] == [[10, 10], [10, 10]]
+
+
+def test_labels_that_were_left_behind_are_missed(table, tmp_path):
+    X, y = table
+    learner = AIFTLearner(LogisticRegression())
+    learner.teach(X[:20], y[:20])
+    learner.save(tmp_path / "model", include_memory=False)
+    loaded = AIFTLearner.load(tmp_path / "model")
+    with pytest.warns(TrainingWarning, match="not here.*fitted anew to these 8 alone"):
+        loaded.teach(X[20:28], y[20:28])
+    learner.teach(X[20:28], y[20:28])
 
 
 class FailsLate(SGDClassifier):
