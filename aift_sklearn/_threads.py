@@ -164,8 +164,9 @@ def blas_threads() -> Iterator[None]:
     if any(name in os.environ for name in _BY_USER):
         yield
         return
-    free = free_cores()
-    if free == count_threads():
+    cores = count_threads()
+    free = free_cores(cores=cores)
+    if free == cores:
         yield
         return
     from threadpoolctl import threadpool_limits

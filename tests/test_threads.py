@@ -153,7 +153,7 @@ def blas():
 @several
 def test_linear_algebra_leaves_busy_cores_to_others(monkeypatch):
     before = blas()
-    monkeypatch.setattr(_threads, "free_cores", lambda: 1)
+    monkeypatch.setattr(_threads, "free_cores", lambda **_: 1)
     with blas_threads():
         assert blas() == 1
     assert blas() == before
@@ -161,7 +161,7 @@ def test_linear_algebra_leaves_busy_cores_to_others(monkeypatch):
     with blas_threads():
         assert blas() == before
     monkeypatch.undo()
-    monkeypatch.setattr(_threads, "free_cores", lambda: CORES)
+    monkeypatch.setattr(_threads, "free_cores", lambda **_: CORES)
     with blas_threads():
         assert blas() == before
 

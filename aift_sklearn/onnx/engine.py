@@ -1,8 +1,9 @@
 """ONNX Runtime as an engine: right, or refused.
 
 Before every pass the graph takes the weights that the network has now, and what it computes is
-compared with the estimator itself: on patches of the pool, and on images of one colour, where a
-network that divides by what is 0 there shows how the two treat what is not a number.
+compared with the estimator itself: on patches of the pool, and where the weights are new on images
+of one colour, where a network that divides by what is 0 there shows how the two treat what is not a
+number.
 """
 
 from __future__ import annotations
@@ -199,7 +200,6 @@ class OnnxEngine:
 
     def _find_difference(self, probes: Array) -> str:
         """Say what differs between the estimator and the graph; nothing where they agree."""
-        assert self.latest is not None
         kept = self._kept[0]
         if not kept.is_compared:
             brightest = 255 if probes.dtype == np.uint8 else 1

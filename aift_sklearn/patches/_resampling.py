@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 # the numbers that one product makes of small patches: results then stay in the cache until they
 # are put in order.
 _COLUMNS, _BAND_ROWS, _PRODUCT = 12, 2**14, 2**17
+# What a weight is lowered by where rounding would lift a sum above 1.
 _LOWERED = np.float32(1 - 2**-23)
 # Above this the weights are not kept; the caller then cuts in another way.
 _MOST_BYTES = 2**29

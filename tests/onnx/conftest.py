@@ -1,13 +1,5 @@
 """Exports of tiny networks, at half their time."""
 
-from __future__ import annotations
+from exporter import quick_exports
 
-import pytest
-from exporter import read_operators_once
-
-
-@pytest.fixture(autouse=True, scope="session")
-def quick_exports():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        read_operators_once(monkeypatch)
-        yield
+__all__ = ["quick_exports"]
