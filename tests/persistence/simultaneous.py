@@ -44,8 +44,8 @@ def number_of(model):
     return patches.random_state
 
 
-def write(folder, writer, options, stop):
-    for k in count():
+def write(folder, writer, options, stop, first=0):
+    for k in count(first):
         if stop.is_set():
             return
         # The same few models of all writers, or models of each writer, in rising order.
@@ -53,10 +53,13 @@ def write(folder, writer, options, stop):
 
 
 def write_and_die(folder, options, stop):
-    while not stop.is_set():
+    for life in count():
+        if stop.is_set():
+            return
         child = os.fork()
         if not child:
-            write(folder, 0, options, stop)
+            # Each life's numbers are above those of the lives before it.
+            write(folder, 0, options, stop, first=10_000 * life)
             os._exit(0)
         time.sleep(random.expovariate(1 / 0.03))
         os.kill(child, signal.SIGKILL)
