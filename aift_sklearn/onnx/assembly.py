@@ -14,6 +14,9 @@ __all__ = ["OPSET", "Nodes", "join_graphs", "subgraph"]
 OPSET = 20
 """Version of ONNX's operators, as of the networks that torch exports."""
 
+# Of ONNX's files. The newest that the onnx package knows may be newer than ONNX Runtime takes.
+_IR_VERSION = 10
+
 
 class Nodes:
     """Nodes and constants of a graph that is written down node by node.
@@ -64,7 +67,8 @@ class Nodes:
             [helper.make_tensor_value_info(*one) for one in outputs],
             initializer=self.constants,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
 def join_graphs(*models: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,7 +97,7 @@ def join_graphs(*models: onnx.ModelProto) -> onnx.ModelProto:
         for opset in model.opset_import:
             domains[opset.domain] = max(opset.version, domains.get(opset.domain, 0))
     opsets = [helper.make_opsetid(name, version) for name, version in sorted(domains.items())]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
 def subgraph(model: onnx.ModelProto, start: str, outputs: Sequence[str]) -> onnx.ModelProto:

@@ -23,7 +23,8 @@ from ..errors import AIFTError, DataError, ExportError
 from ..patches._resampling import cut_at_once
 from ..scanning.engine import Engine, Evaluation
 from ..scanning.parts import Part
-from .passes import PatchPass
+from ._tf32 import without_tf32
+from .passes import PatchPass, open_pass
 from .source import Geometry, NetworkSource, graph_digest
 
 __all__ = ["OnnxEngine"]
@@ -51,7 +52,7 @@ class OnnxEngine:
     source : NetworkSource
         The model.
     **options
-        providers, precision, batch_size and n_threads of `PatchPass`.
+        providers, precision, batch_size and n_threads of `open_pass`.
 
     Attributes
     ----------
@@ -121,7 +122,7 @@ class OnnxEngine:
         with _as_export_error("open a session for the network"):
             known = next((kept for kept in self._kept if _is_same(kept.geometry, geometry)), None)
             if known is None:
-                passes = PatchPass(
+                passes = open_pass(
                     network,
                     image_shape=geometry.image_shape,
                     size=geometry.size,
@@ -222,7 +223,8 @@ class OnnxEngine:
         assert self.source.reference is not None
         tolerance = _TOLERANCE_HALF if self.latest.is_half else _TOLERANCE
         try:
-            expected = self._predictions(self.source.reference, images, view)
+            with without_tf32():
+                expected = self._predictions(self.source.reference, images, view)
         except DataError:
             # So an estimator refuses what is not a number.
             expected = np.array(np.nan)

@@ -19,7 +19,14 @@ from onnx import TensorProto, helper, numpy_helper
 from ..patches._resampling import oversampling
 from .assembly import Nodes
 
-__all__ = ["head_graph", "patch_graph", "score_graph", "softmax_graph", "view_grid"]
+__all__ = [
+    "float_graph",
+    "head_graph",
+    "patch_graph",
+    "score_graph",
+    "softmax_graph",
+    "view_grid",
+]
 
 
 def patch_graph(
@@ -27,6 +34,9 @@ def patch_graph(
     image_shape: tuple[int, int, int],
     size: tuple[int, int],
     dtype: Any,
+    *,
+    n_patches: int | None = None,
+    is_half: bool = False,
 ) -> onnx.ModelProto:
     """Graph that cuts patches: candidates (n, C, H, W) → patches (n·m, C, h, w).
 
@@ -40,6 +50,10 @@ def patch_graph(
         h, w.
     dtype : dtype
         uint8 for candidates in [0, 255], or float32 for [0, 1].
+    n_patches : int, optional
+        Patches that are always put out, at least n·m: the others are 0.
+    is_half : bool, default=False
+        Whether patches are put out in half precision.
 
     Returns
     -------
@@ -50,9 +64,8 @@ def patch_graph(
     channels, *(height, width) = image_shape
     over = oversampling((height, width), size)
     g = Nodes("cut")
-    x, n = "candidates", g.first_dimension("candidates")
-    if np.dtype(dtype) == np.uint8:
-        x = g.add("Div", _cast(g, x, TensorProto.FLOAT), g.constant(255, np.float32))
+    n = g.first_dimension("candidates")
+    x = _as_floats(g, "candidates", dtype)
     # Candidates as channels of one image, so that one grid serves them all.
     x = g.add("Reshape", x, g.integers(1, -1, height, width))
     x = g.add("GridSample", x, "grid", mode="linear", padding_mode="reflection", align_corners=0)
@@ -60,21 +73,77 @@ def patch_graph(
         # No candidate at all is a batch of none for pooling, but not an image of no channel.
         x = g.add("Transpose", x, perm=[1, 0, 2, 3])
         x = g.add("AveragePool", x, kernel_shape=list(over), strides=list(over))
-    x = g.add("Clip", x, g.constant(0, np.float32), g.constant(1, np.float32))
+    if is_half:
+        # Before they are put in order, so that half of the bytes are moved. What a sum is above 1
+        # is less than half precision tells apart.
+        x = _cast(g, x, TensorProto.FLOAT16)
+    else:
+        x = g.add("Clip", x, g.constant(0, np.float32), g.constant(1, np.float32))
     m = g.add("Div", g.add("Shape", "grid", start=1, end=2), g.integers(size[0] * over[0]))
     shape = g.add("Concat", n, g.integers(channels), m, g.integers(*size), axis=0)
     x = g.add("Transpose", g.add("Reshape", x, shape, allowzero=1), perm=[0, 2, 1, 3, 4])
-    g.add("Reshape", x, g.integers(-1, channels, *size), named="patches")
+    _fill_up(g, g.add("Reshape", x, g.integers(-1, channels, *size)), n_patches)
     grid = view_grid(matrices, (height, width), size)
     g.constants.append(numpy_helper.from_array(grid, "grid"))
-    kind = TensorProto.UINT8 if np.dtype(dtype) == np.uint8 else TensorProto.FLOAT
     return g.to_model(
         [
-            ("candidates", kind, ["n", *image_shape]),
+            ("candidates", _kind(dtype), ["n", *image_shape]),
             ("grid", TensorProto.FLOAT, [1, "rows", grid.shape[2], 2]),
         ],
-        [("patches", TensorProto.FLOAT, ["k", channels, *size])],
+        [("patches", _kind(np.float16 if is_half else np.float32), ["k", channels, *size])],
     )
+
+
+def float_graph(
+    patch_shape: tuple[int, int, int],
+    dtype: Any,
+    *,
+    n_patches: int | None = None,
+    is_half: bool = False,
+) -> onnx.ModelProto:
+    """Graph that takes patches as they are: candidates (k', C, h, w) → patches (k, C, h, w).
+
+    Parameters
+    ----------
+    patch_shape : tuple of int
+        C, h, w.
+    dtype, n_patches, is_half
+        As of `patch_graph`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The graph.
+    """
+    g = Nodes("floats")
+    x = _as_floats(g, "candidates", dtype)
+    _fill_up(g, _cast(g, x, TensorProto.FLOAT16) if is_half else x, n_patches)
+    return g.to_model(
+        [("candidates", _kind(dtype), ["n", *patch_shape])],
+        [("patches", _kind(np.float16 if is_half else np.float32), ["k", *patch_shape])],
+    )
+
+
+def _kind(dtype: Any) -> int:
+    """Number that ONNX has for a type."""
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def _as_floats(g: Nodes, x: str, dtype: Any) -> str:
+    """Bytes, or floats as they are, in [0, 1]."""
+    if np.dtype(dtype) != np.uint8:
+        return x
+    return g.add("Div", _cast(g, x, TensorProto.FLOAT), g.constant(255, np.float32))
+
+
+def _fill_up(g: Nodes, x: str, n_patches: int | None) -> None:
+    """Name what is put out, behind which zeros stand for the patches that are missing."""
+    if n_patches is None:
+        g.add("Identity", x, named="patches")
+        return
+    missing = g.add("Sub", g.integers(n_patches), g.first_dimension(x))
+    pads = g.add("Concat", g.integers(0, 0, 0, 0), missing, g.integers(0, 0, 0), axis=0)
+    g.add("Pad", x, pads, named="patches")
 
 
 def view_grid(

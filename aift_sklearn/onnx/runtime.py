@@ -1,16 +1,24 @@
-"""ONNX Runtime sessions: where they run, and on how many threads."""
+"""ONNX Runtime sessions: where they run, on how many threads, in which precision."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import onnx
 import onnxruntime
 
 from .._threads import count_threads
-from ..errors import ParameterError, ProviderWarning
+from ..errors import OutOfMemoryError, ParameterError, ProviderWarning
 
-__all__ = ["choose_providers", "count_threads", "open_session"]
+__all__ = [
+    "choose_providers",
+    "count_threads",
+    "is_out_of_memory",
+    "open_session",
+    "patches_do_not_fit",
+    "to_float16",
+]
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -60,7 +68,11 @@ def choose_providers(
 
 
 def open_session(
-    model: bytes, *, providers: str | Sequence[str] = "auto", n_threads: int | None = None
+    model: bytes,
+    *,
+    providers: str | Sequence[str] = "auto",
+    n_threads: int | None = None,
+    cuda_options: Mapping[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open a session for a graph.
 
@@ -72,6 +84,8 @@ def open_session(
         As of `choose_providers`.
     n_threads : int, optional
         Threads of the CPU; by default the cores of the process.
+    cuda_options : mapping of str to str, optional
+        Options of ONNX Runtime's CUDA provider.
 
     Returns
     -------
@@ -88,11 +102,16 @@ def open_session(
     options.intra_op_num_threads = n_threads or count_threads()
     # Threads that wait leave their core to others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Warnings about initializers and nodes tell users nothing that they could do.
-    options.log_severity_level = 3
+    # Warnings about initializers and nodes tell users nothing that they could do, and what fails
+    # is raised.
+    options.log_severity_level = 4
     if _CUDA in chosen and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
-    session = onnxruntime.InferenceSession(model, options, providers=chosen)
+    if cuda_options:
+        # What cuDNN tries in vain before it finds a kernel goes to the log of the process.
+        onnxruntime.set_default_logger_severity(4)
+    with_options = [(name, dict(cuda_options or {}) if name == _CUDA else {}) for name in chosen]
+    session = onnxruntime.InferenceSession(model, options, providers=with_options)
     lost = [name for name in chosen if name not in session.get_providers()]
     if lost:
         warnings.warn(
@@ -103,3 +122,45 @@ def open_session(
             stacklevel=2,
         )
     return session
+
+
+def to_float16(model: onnx.ModelProto, *, takes_half: bool = False) -> onnx.ModelProto:
+    """Convert a network to half precision; what comes out stays float32.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The network; it is not changed.
+    takes_half : bool, default=False
+        Whether what goes in is float16 too, not float32.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    # The converter writes into what it is given.
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    kept = [one.name for one in model.graph.output] if takes_half else True
+    converted: onnx.ModelProto = convert_float_to_float16(
+        own, keep_io_types=kept, disable_shape_infer=True
+    )
+    return converted
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory has run out, on the CPU or a GPU."""
+    words = (
+        "out of memory",
+        "failed to allocate",
+        "bad_alloc",
+        "bad allocation",
+        "unable to alloc",
+    )
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def patches_do_not_fit(k: int, size: tuple[int, int], error: Exception) -> OutOfMemoryError:
+    """Say that k patches of a size are too many for the memory, for a reason."""
+    return OutOfMemoryError(
+        f"{k} patches of {size[0]} x {size[1]} pixels do not fit the memory that is left "
+        f"({error}). Free some, or pass smaller patches: AffinePatches(size=...)."
+    )

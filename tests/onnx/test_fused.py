@@ -16,6 +16,7 @@ import onnx
 
 from aift_sklearn.onnx.assembly import join_graphs, subgraph
 from aift_sklearn.onnx.fused import (
+    float_graph,
     head_graph,
     patch_graph,
     score_graph,
@@ -108,6 +109,45 @@ def test_patches_in_the_graph_are_those_of_the_transformer(dtype, shape, size):
         atol=2e-5,
     )
     assert run(model, candidates=X[:0])["patches"].shape == (0, shape[0], *size)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("is_half", [False, True])
+def test_what_is_missing_of_a_batch_is_filled_up_with_zeros(dtype, is_half):
+    X = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 8)).astype(dtype)
+    X = X if dtype == np.uint8 else X / np.float32(255)
+    views = AffinePatches(3).fit(X)
+    cut = patch_graph(views.matrices_, (3, 9, 8), (9, 8), dtype, n_patches=10, is_half=is_half)
+    as_they_are = float_graph((3, 9, 8), dtype, n_patches=10, is_half=is_half)
+    for model, expected in (
+        (cut, views.transform(X).reshape(-1, 3, 9, 8)),
+        (as_they_are, X / np.float32(255) if dtype == np.uint8 else X),
+    ):
+        patches = run(model, candidates=X)["patches"]
+        assert patches.dtype == (np.float16 if is_half else np.float32)
+        assert patches.shape == (10, 3, 9, 8)
+        k = len(expected)
+        assert_allclose(patches[:k], expected, atol=1e-3 if is_half else 2e-5)
+        assert_array_equal(patches[k:], 0)
+
+
+@given(st.integers(0, 10**6))
+@settings(deadline=None, max_examples=20)
+def test_patches_in_half_are_between_0_and_1(seed):
+    X = np.random.default_rng(seed).choice(np.array([0, 254, 255], np.uint8), (4, 1, 11, 13))
+    X[0] = 255
+    views = AffinePatches(6, rotation=90, size=7, random_state=seed).fit(X)
+    cut = patch_graph(views.matrices_, (1, 11, 13), (7, 7), np.uint8, is_half=True)
+    patches = run(cut, candidates=X)["patches"]
+    assert patches.min() >= 0
+    assert patches.max() == 1
+
+
+def test_graphs_are_of_a_version_that_older_releases_of_onnx_runtime_take():
+    views = np.eye(2, 3, dtype=np.float32)[None]
+    cut = patch_graph(views, (3, 8, 8), (8, 8), np.uint8)
+    for model in (cut, score_graph_of(3), float_graph((3, 8, 8), np.uint8)):
+        assert model.ir_version == 10
 
 
 def test_logits_become_probabilities_of_all_known_classes():

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,7 +40,8 @@ from aift_sklearn.errors import (
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
 
-from aift_sklearn.onnx import OnnxScorer, engine, open_session, passes, scorer, shelf
+from aift_sklearn.onnx import OnnxScorer, engine, host_pass, open_session, passes, scorer, shelf
+from aift_sklearn.onnx.host_pass import HostPass
 from aift_sklearn.onnx.shelf import GraphShelf
 from aift_sklearn.scanning import pool_pass
 
@@ -175,7 +175,7 @@ def test_candidates_too_large_to_keep_weights_for_are_cut_in_the_graph(
     fitted, scorer_for, monkeypatch
 ):
     expected = scorer_for(fitted).score(X)
-    monkeypatch.setattr(passes, "resampling", lambda *args: None)
+    monkeypatch.setattr(host_pass, "resampling", lambda *args: None)
     for pool in (X, (X / 255).astype(np.float32)):
         found = scorer_for(fitted, batch_size=9).score(pool)
         assert_same_scores(found[0], expected[0])
@@ -280,7 +280,7 @@ def test_reading_is_few_parts_ahead(small_parts, fitted, scorer_for, monkeypatch
     found = scorer_for(fitted, n_threads=2)
     most, running = [0], [0]
     pool = OnlySlices(X)
-    call = passes.PatchPass.__call__
+    call = HostPass.__call__
 
     def counting(self, *args):
         running[0] += 1
@@ -288,7 +288,7 @@ def test_reading_is_few_parts_ahead(small_parts, fitted, scorer_for, monkeypatch
         most[0] = max(most[0], len(pool.reads) - 1 - (running[0] - 4))
         return call(self, *args)
 
-    monkeypatch.setattr(passes.PatchPass, "__call__", counting)
+    monkeypatch.setattr(HostPass, "__call__", counting)
     found.score(pool)
     assert most[0] <= 5
 
@@ -538,7 +538,7 @@ def sessions_that_fit(most, error=MemoryError):
 
 def passes_of(model, network_of, **options):
     image_shape, size, matrices = model.geometry(X.shape)
-    return passes.PatchPass(
+    return passes.open_pass(
         network_of, image_shape=image_shape, size=size, matrices=matrices, **options
     )
 
@@ -569,111 +569,6 @@ def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
     graph = scorer_of_it._source.take_network((3, 20, 20))[0]
     with pytest.raises(RuntimeError, match="broken"):
         passes_of(scorer_of_it._source, graph, open_session=open_)(X, ["logits"])[0]
-
-
-def on_another_device(name):
-    """Sessions that say that they run there, and run on the CPU."""
-
-    def open_(model, *, providers, **options):
-        session = open_session(model, providers="CPUExecutionProvider", **options)
-
-        class Elsewhere:
-            def get_providers(self):
-                return [name, "CPUExecutionProvider"]
-
-            def run(self, outputs, inputs):
-                assert set(inputs) == {"candidates", "grid"}, "cut there, from bytes"
-                assert inputs["candidates"].dtype == np.uint8
-                return session.run(outputs, inputs)
-
-        return Elsewhere()
-
-    return open_
-
-
-def test_a_gpu_cuts_patches_itself_and_predicts_in_half(scorer_of_it, monkeypatch):
-    logits = scorer_of_it._engine.prepare(X.shape)(X, ["logits"])[0]
-    name = "CUDAExecutionProvider"
-    monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
-    model = scorer_of_it._source
-    graph = model.take_network((3, 20, 20))[0]
-    found = passes_of(model, graph, providers=name, open_session=on_another_device(name))
-    found.device = "cpu"
-    assert (found.on_gpu, found.n_workers, found.provider) == (True, 2, name)
-    assert_allclose(found(X, ["logits"])[0], logits, atol=0.05)
-    assert not np.array_equal(found(X, ["logits"])[0], logits)
-    single = passes_of(
-        model,
-        graph,
-        providers=name,
-        precision="float32",
-        open_session=on_another_device(name),
-    )
-    single.device = "cpu"
-    assert_allclose(single(X, ["logits"])[0], logits, atol=1e-4)
-    assert_allclose(single(X, ["logits"], [2, 0])[0], logits[:, [2, 0]], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("busy_from", "most", "expected"), [(256, 10**9, 256), (10**9, 300, 256), (10**9, 10**9, 4096)]
-)
-def test_a_gpu_is_given_the_batch_that_is_fastest_and_fits(
-    busy_from, most, expected, scorer_of_it, monkeypatch
-):
-    name, now = "CUDAExecutionProvider", [0.0]
-
-    def clock():
-        now[0] += 1e-6
-        return now[0]
-
-    monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=clock))
-    monkeypatch.setattr(passes, "choose_providers", lambda wanted: [name, "CPUExecutionProvider"])
-
-    class Timed:
-        """Takes as long for few patches as for many, until it is busy or out of memory."""
-
-        def get_providers(self):
-            return [name]
-
-        def run(self, outputs, inputs):
-            k = 4 * len(inputs["candidates"])
-            now[0] += max(1, k / busy_from)
-            if k > most:
-                raise RuntimeError("CUDA out of memory")
-            return [np.zeros((k, 3), dtype=np.float32)]
-
-    graph = scorer_of_it._source.take_network((3, 20, 20))[0]
-    found = passes_of(scorer_of_it._source, graph, open_session=lambda model, **options: Timed())
-    found.device = "cpu"
-    assert found(X, ["logits"])[0].shape == (61, 4, 3)
-    assert found.batch_size == expected
-
-
-def test_a_gpu_that_does_not_load_leaves_the_work_to_the_cpu(scorer_of_it, monkeypatch):
-    logits = scorer_of_it._engine.prepare(X.shape)(X, ["logits"])[0]
-    chosen = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(passes, "choose_providers", lambda wanted: chosen)
-    asked = []
-
-    def open_(model, *, providers, **options):
-        asked.append(list(providers))
-        return open_session(model, providers="CPUExecutionProvider", **options)
-
-    model = scorer_of_it._source
-    found = passes_of(model, model.take_network((3, 20, 20))[0], open_session=open_)
-    assert not found.on_gpu
-    assert found.cut is not None
-    assert asked == [chosen, ["CPUExecutionProvider"]], "asked, and warned of, once"
-    assert_allclose(found(X, ["logits"])[0], logits, atol=1e-5)
-
-
-def test_uploading_first_gives_the_same(scorer_of_it):
-    session = open_session(scorer_of_it._source.take_network((3, 20, 20))[0].SerializeToString())
-    patches = np.random.default_rng(0).random((5, 3, 20, 20), dtype=np.float32)
-    assert_array_equal(
-        passes.run_on_device(session, {"patches": patches}, ["logits"], "cpu")[0],
-        session.run(["logits"], {"patches": patches})[0],
-    )
 
 
 def test_a_scorer_shows_what_it_scores_and_how(fitted):

@@ -19,6 +19,7 @@ pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
 
 from aift_sklearn.onnx import OnnxScorer, engine, shelf
+from aift_sklearn.onnx.host_pass import HostPass
 
 X, Y = make_blobs(40, size=16)
 
@@ -153,14 +154,14 @@ def test_an_engine_that_fails_while_it_runs_is_replaced_and_tried_again(monkeypa
     model = classifier(activation(nn.ReLU), classes=["disc", "empty"]).partial_fit(X[:20], Y[:20])
     expected = model.set_params(backend="torch").predict_patch_proba(X)
     model.set_params(backend="onnx")
-    run, broken = engine.PatchPass.__call__, [True]
+    run, broken = HostPass.__call__, [True]
 
     def sometimes(self, candidates, outputs, views=None):
         if broken[0] and len(candidates) > 2:
             raise RuntimeError("the device is gone\nand more")
         return run(self, candidates, outputs, views)
 
-    monkeypatch.setattr(engine.PatchPass, "__call__", sometimes)
+    monkeypatch.setattr(HostPass, "__call__", sometimes)
     with pytest.warns(BackendWarning, match="cannot run the network: RuntimeError: the device is"):
         assert_array_equal(model.predict_patch_proba(X), expected)
     broken[0] = False
