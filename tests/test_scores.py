@@ -259,6 +259,8 @@ def test_patches_that_all_tie_are_ordered_by_their_other_probabilities():
     P = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.5, 0.25, 0.25], [0.5, 0.1, 0.4]])
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]):
         assert scores.select_majority(P[order], 0.5).tolist() == [[0.5, 0, 0.5], [0.5, 0.1, 0.4]]
+    for two in ([0, 1], [1, 0]):
+        assert scores.select_majority(P[two], 0.5).tolist() == [[0.5, 0, 0.5]]
     assert scores.select_majority(np.ones((4, 1)), 0.5).tolist() == [[1], [1]]
 
 

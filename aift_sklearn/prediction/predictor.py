@@ -78,8 +78,8 @@ class Predictor:
         pool: Any,
         action: Callable[[PoolPass], T],
         *,
-        backend: str = "auto",
-        verbose: int = 0,
+        backend: str,
+        verbose: int,
         n_views: int | None = None,
     ) -> T:
         """Do something with a pool, through the engine that suits it.
@@ -144,7 +144,7 @@ class Predictor:
             return False
         m = n_views or count_patches(self.model.patches, shape) or 1
         n_floats = shape[0] * m * patch_floats(self.model.patches, shape)
-        pixels = n_floats // max(1, shape[-3])
+        pixels = n_floats // shape[-3]
         if pixels < (_EXPORT_PIXELS if self.shelf is None else _REFRESH_PIXELS):
             return False
         weight = next(owner.module_.parameters(), None)

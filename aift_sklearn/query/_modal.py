@@ -91,7 +91,7 @@ def _renew(name: str) -> None:
         return
     tree = ast.fix_missing_locations(_Renewed().visit(ast.parse(source)))
     module = sys.modules.get(name) or importlib.util.module_from_spec(spec)
-    exec(compile(tree, str(spec.origin), "exec"), module.__dict__)
+    exec(compile(tree, str(spec.origin), "exec", dont_inherit=True), module.__dict__)
     sys.modules[name] = module
     setattr(modAL, name.rpartition(".")[2], module)
 

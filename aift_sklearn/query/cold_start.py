@@ -83,7 +83,7 @@ def _typical(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generato
     labelled = getattr(estimator, "memory_", None)
     known = None if labelled is None else embeddings(estimator, labelled.X)
     # Features of no CNN have no direction to speak of.
-    is_table = len(getattr(X_pool, "shape", np.shape(X_pool))) <= 2
+    is_table = len(np.shape(X_pool)) <= 2
     directions = not is_table or embedder(getattr(estimator, "estimator", None)) is not None
     typical = most_typical(embedded, n_ranked, known=known, directions=directions, rng=rng)
     return typical if subset is None else np.asarray(subset[typical])

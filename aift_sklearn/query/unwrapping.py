@@ -24,8 +24,7 @@ def unwrapped(classifier: Any) -> Any:
     LogisticRegression()
     """
     # A search or an ensemble has an `estimator` too: the untrained one it copies.
-    is_learner = hasattr(classifier, "teach") or hasattr(classifier, "query_strategy")
-    if hasattr(classifier, "score_candidates") or not is_learner:
+    if hasattr(classifier, "score_candidates") or not hasattr(classifier, "teach"):
         return classifier
     return getattr(classifier, "estimator", classifier)
 
@@ -80,12 +79,10 @@ def _parts(estimator: Any) -> Iterator[Any]:
     if isinstance(estimator, (list, tuple)):
         yield from estimator
         return
-    held = getattr(estimator, "__dict__", {})
-    # What a search has found comes before what it copied.
-    for name in sorted(held, key=lambda name: name != "best_estimator_"):
-        is_model = hasattr(held[name], "predict") or hasattr(held[name], "teach")
-        if is_model or (isinstance(held[name], (list, tuple)) and name not in _TAUGHT):
-            yield held[name]
+    for name, value in getattr(estimator, "__dict__", {}).items():
+        is_list = isinstance(value, (list, tuple)) and name not in _TAUGHT
+        if is_list or hasattr(value, "predict"):
+            yield value
 
 
 def _way_out(estimator: Any, scorer: str) -> str:

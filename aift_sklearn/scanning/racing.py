@@ -300,7 +300,6 @@ class _Course:
     def finish_alive(self) -> None:
         """Score in full who is still in the race."""
         self._score_in_full("last", self.alive)
-        self.alive = self.alive[:0]
 
     def check_dropped(self, k: int) -> None:
         """Score in full who dropped out of a stage near the bar, until nobody gets above it."""

@@ -78,6 +78,49 @@ def test_patches_cut_in_parts_are_those_cut_at_once(name, wanted, part, monkeypa
     assert not np.may_share_memory(rows, candidates)
 
 
+class AllAtOnce(Corners):
+    """Notes of how many candidates patches are cut at once."""
+
+    def __init__(self):
+        self.cut = []
+
+    def transform(self, X):
+        self.cut.append(len(X))
+        return super().transform(X)
+
+
+class OneByOne(AllAtOnce):
+    """Notes as well which patches are wanted."""
+
+    n_patches = 5
+
+    def __init__(self):
+        super().__init__()
+        self.wanted = []
+
+    def transform(self, X, views=None):
+        self.wanted.append(views)
+        return super().transform(X)[:, slice(None) if views is None else views]
+
+
+def test_no_patch_is_cut_that_is_not_trained_on():
+    patches = OneByOne()
+    cut_training_patches(patches, X, 2)
+    assert patches.wanted
+    assert all(views == [0, 2] for views in patches.wanted)
+
+
+@pytest.mark.parametrize(("kind", "n_cut"), [(OneByOne, 2), (AllAtOnce, 5)])
+@pytest.mark.parametrize("part", [1, 9000, 30_000])
+def test_parts_are_as_large_as_what_is_cut_of_them_allows(kind, n_cut, part, monkeypatch):
+    """What cannot be cut singly is there with all its patches: one candidate, or as many as fit."""
+    monkeypatch.setattr(views, "_PART_BYTES", part)
+    patches = kind()
+    cut_training_patches(patches, X, 2)
+    of_a_candidate = n_cut * 3 * 6 * 6 * 8
+    assert max(patches.cut) == max(1, part // of_a_candidate)
+
+
 class Wide(ClassifierMixin, BaseEstimator):
     """Notes the patches that it is given, and keeps none."""
 

@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+import re
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,11 +27,13 @@ from aift_sklearn import (
 )
 from aift_sklearn.errors import BackendWarning, MissingDependencyError, ParameterError
 from aift_sklearn.prediction import predictor
+from aift_sklearn.scanning.engine import EstimatorEngine
+from aift_sklearn.scanning.model import PatchModel
 
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
 
-from aift_sklearn.onnx import engine
+from aift_sklearn.onnx import engine, shelf
 
 X, Y = make_blobs(50, size=20)
 
@@ -120,12 +124,29 @@ def test_large_pools_are_exported_and_small_ones_are_not(passes, it_pays):
     model = classifier().fit(X[:30], Y[:30])
     small = model.predict_proba(X[:19])
     assert passes == []
-    assert_allclose(model.predict_proba(X)[:19], small, atol=1e-5)
-    assert passes == [50]
-    model.predict_proba(X[:12])
-    assert passes == [50, 12], "it is there now, and a session is soon open"
+    assert_allclose(model.predict_proba(X[:20])[:19], small, atol=1e-5)
+    assert passes == [20]
+    model.predict_proba(X[:10])
+    assert passes == [20, 10], "it is there now, and a session is soon open"
     model.predict_proba(X[:9])
-    assert passes == [50, 12]
+    assert passes == [20, 10]
+
+
+def test_an_export_serves_later_rounds_too(passes, it_pays, monkeypatch):
+    exported = []
+    real = shelf._export
+    monkeypatch.setattr(
+        shelf, "_export", lambda network, shape: exported.append(shape) or real(network, shape)
+    )
+    model = classifier(classes=["disc", "empty"]).partial_fit(X[:10], Y[:10])
+    for n in (20, 10, 10):
+        passes.clear()
+        fast = model.predict_proba(X[:n])
+        assert passes == [n], "from the second round on small pools go through it as well"
+        slow = model.set_params(backend="torch").predict_proba(X[:n])
+        assert_allclose(fast, slow, atol=1e-5)
+        model.set_params(backend="auto").partial_fit(X[20:30], Y[20:30])
+    assert len(exported) == 1
 
 
 def test_queries_use_it(passes, it_pays):
@@ -151,6 +172,23 @@ def test_without_the_packages_torch_serves(missing, it_pays, monkeypatch):
         predictor.importlib.util, "find_spec", lambda name: None if name == missing else real(name)
     )
     assert_array_equal(model.set_params(backend="auto").predict_proba(X), expected)
+
+
+def test_a_package_that_cannot_be_loaded_is_told_of_once(it_pays, monkeypatch, tmp_path):
+    model = classifier("torch").fit(X[:30], Y[:30])
+    expected = model.predict_proba(X)
+    model.set_params(backend="auto")
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libcudart.so is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [
+        name for name in sys.modules if name.startswith(("aift_sklearn.onnx", "onnxrunt"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.warns(BackendWarning, match=r"\.\[cpu\].* Pass backend='torch'"):
+        assert_array_equal(model.predict_proba(X), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(model.predict_proba(X), expected)
 
 
 def test_asking_for_onnx_without_the_package_says_what_to_install(monkeypatch):
@@ -222,6 +260,37 @@ def test_a_failed_round_leaves_the_session_with_the_old_weights():
     with pytest.raises(ArithmeticError):
         model.partial_fit(X[30:], Y[30:])
     assert_array_equal(model.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize(
+    ("providers", "serves"),
+    [
+        (["CPUExecutionProvider"], EstimatorEngine),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], engine.OnnxEngine),
+    ],
+)
+def test_a_network_on_a_gpu_stays_there(providers, serves, it_pays, monkeypatch):
+    """It is faster than ONNX Runtime on the CPU, and slower than ONNX Runtime on the GPU."""
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+
+    class OnGPU:
+        graph_output = "logits"
+        module_ = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(is_cuda=True)]))
+
+    model = PatchModel(OnGPU(), AffinePatches(4).fit(X), np.unique(Y), 4, 3)
+    found = predictor.Predictor(model).run(X, lambda done: done.engine, backend="auto", verbose=0)
+    assert isinstance(found, serves)
+
+
+@pytest.mark.parametrize(("backend", "where"), [("onnx", "(CUDA|CPU)"), ("torch", "the estimator")])
+def test_progress_is_shown_where_it_is_asked_for(backend, where, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    model = classifier(backend).fit(X[:20], Y[:20])
+    for verbose in (0, 1):
+        model.set_params(verbose=verbose).predict_proba(X)
+        shown = re.search(f"scoring on {where}", capsys.readouterr().err)
+        assert (shown is not None) == (verbose == 1)
 
 
 def test_new_views_are_taken():

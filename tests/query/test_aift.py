@@ -259,12 +259,20 @@ def test_utilities_combine_in_modal(model):
     entropy = scores.patch_consistency(TABLE, diversity_weight=0)
     diversity = scores.patch_consistency(TABLE, entropy_weight=0)
     np.testing.assert_allclose(patch_entropy(model, POOL), entropy)
-    np.testing.assert_allclose(patch_diversity(model, POOL, alpha=0.25), diversity)
+    np.testing.assert_allclose(patch_diversity(model, POOL), diversity)
     learner = ActiveLearner(model, query_strategy=aift_sampling)
     total = make_linear_combination(patch_entropy, patch_diversity, weights=[1.0, 0.1])
     np.testing.assert_allclose(total(learner, POOL), entropy + 0.1 * diversity)
     product = make_product(patch_entropy, patch_diversity)
     np.testing.assert_allclose(product(learner, POOL), entropy * diversity)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_utilities_keep_as_many_patches_as_they_are_told(model, alpha):
+    entropy = scores.patch_consistency(TABLE, alpha=alpha, diversity_weight=0)
+    diversity = scores.patch_consistency(TABLE, alpha=alpha, entropy_weight=0)
+    np.testing.assert_allclose(patch_entropy(model, POOL, alpha=alpha), entropy)
+    np.testing.assert_allclose(patch_diversity(model, POOL, alpha=alpha), diversity)
 
 
 def test_utilities_are_flat_before_two_classes_are_known():

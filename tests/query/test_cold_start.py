@@ -17,6 +17,7 @@ from torch import nn
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, aift_sampling, scores
 from aift_sklearn.errors import DataError
 from aift_sklearn.query import make_query_strategy
+from aift_sklearn.query.pool import embeddings
 from aift_sklearn.selection import top, typical
 
 RETURNS_METRICS = "return_metrics" in inspect.signature(modAL.models.ActiveLearner.query).parameters
@@ -109,6 +110,17 @@ def test_groups_take_turns_in_the_cold_start_too(cold_start):
         ask(clf, points, 5, groups=["a"], cold_start=cold_start)
 
 
+@pytest.mark.parametrize("cold_start", ["typical", "random"])
+def test_of_each_group_the_first_is_asked_for_in_the_cold_start(cold_start):
+    points, _ = clusters([30, 30])
+    groups = np.random.default_rng(0).integers(0, 5, 60)
+    clf = AIFTClassifier(LogisticRegression())
+    ranked = ask(clf, points, 20, cold_start=cold_start, random_state=0).tolist()
+    firsts = [next(i for i in ranked if groups[i] == group) for group in range(5)]
+    picked = ask(clf, points, 5, groups=groups, cold_start=cold_start, random_state=0)
+    assert picked.tolist() == sorted(firsts, key=ranked.index)
+
+
 def test_cold_start_of_an_untrained_network_looks_at_pixels():
     X, y = make_blobs(40)
     own = CNNClassifier(nn.LazyConv2d(4, 3), pretrained=False)
@@ -140,6 +152,15 @@ def test_random_cold_start_is_seeded_and_distinct():
     assert len(set(draws[0])) == 20
 
 
+def test_a_random_cold_start_embeds_nothing():
+    def embed(X):
+        raise AssertionError("candidates were embedded")
+
+    model = TableModel(None)
+    model.embed = embed
+    assert len(set(ask(model, POOL, 5, cold_start="random", random_state=0).tolist())) == 5
+
+
 def test_pretrained_cold_start_scores_imagenet_classes():
     X, _ = make_blobs(12, size=32)
     clf = AIFTClassifier(CNNClassifier(), patches=AffinePatches(4))
@@ -150,29 +171,44 @@ def test_pretrained_cold_start_scores_imagenet_classes():
 
 
 class Lazy2D:
-    """A table on disk: it slices, and cannot be read as a whole."""
+    """A table on disk: it slices, and notes how many rows are read at once."""
 
-    def __init__(self, X, longest):
-        self.X, self.shape, self.dtype, self.longest = X, X.shape, X.dtype, longest
+    def __init__(self, X):
+        self.X, self.shape, self.dtype, self.read = X, X.shape, X.dtype, []
 
     def __getitem__(self, key):
-        rows = self.X[key]
-        assert len(rows) <= self.longest, f"{len(rows)} rows at once"
-        return rows
-
-
-def test_tables_on_disk_are_read_in_parts(monkeypatch):
-    points, label = clusters([30, 20, 25])
-    monkeypatch.setattr("aift_sklearn.query.pool._CHUNK_BYTES", 8 * 2 * 10)
-    strategy = make_query_strategy(classifier_uncertainty)
-    plain = indices_of(strategy(LogisticRegression(), points, 3, random_state=0))
-    lazy = indices_of(strategy(LogisticRegression(), Lazy2D(points, 10), 3, random_state=0))
-    np.testing.assert_array_equal(lazy, plain)
-    assert sorted(label[lazy]) == [0, 1, 2]
+        self.read.append(len(self.X[key]))
+        return self.X[key]
 
 
 @pytest.mark.parametrize(
-    "kind", [sp.csr_matrix, sp.coo_matrix, sp.csc_array, pd.DataFrame, list, torch.from_numpy]
+    ("n_features", "part", "most"), [(2, 8 * 2 * 10, 10), (1, 8 * 10, 10), (2, 1, 1)]
+)
+def test_tables_on_disk_are_read_in_parts(n_features, part, most, monkeypatch):
+    """As large as are allowed, of numbers in double precision, and one row at least."""
+    points = clusters([30, 20, 25])[0][:, :n_features]
+    monkeypatch.setattr("aift_sklearn.query.pool._CHUNK_BYTES", part)
+    strategy = make_query_strategy(classifier_uncertainty)
+    plain = indices_of(strategy(LogisticRegression(), points, 3, random_state=0))
+    lazy = Lazy2D(points)
+    picked = indices_of(strategy(LogisticRegression(), lazy, 3, random_state=0))
+    np.testing.assert_array_equal(picked, plain)
+    assert max(lazy.read) == most
+
+
+def test_embeddings_take_four_bytes_a_number_whatever_gives_them():
+    model = TableModel(None)
+    model.embed = lambda X: np.asarray(X, dtype=np.float64)
+    assert embeddings(model, POOL).dtype == np.float32
+    assert embeddings(LogisticRegression(), POOL).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(sp.csr_matrix, sp.coo_matrix, sp.csc_array, pd.DataFrame, list, torch.from_numpy),
+        lambda X: pd.DataFrame(X, index=np.linspace(9.5, 1, len(X))),
+    ],
 )
 def test_tables_of_any_kind_start_alike(kind):
     points, _ = clusters([30, 20, 25])
@@ -203,13 +239,23 @@ def test_a_table_that_a_network_embeds_is_compared_by_direction():
         def embed(self, X):
             return np.asarray(X)
 
-    rng = np.random.default_rng(1)
-    angle = np.where(np.arange(60) % 2, 0.2, 1.3)
-    # Lengths spread so far that clusters by position follow them.
-    length = np.where(np.arange(60) % 4 < 2, 1.0, 100.0) * rng.uniform(0.9, 1.1, 60)
-    table = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    picked = ask(Inside(None), table, 2, random_state=0)
-    assert sorted(picked % 2) == [0, 1]
+    for seed in range(8):
+        picked = ask(Inside(None), two_directions(seed), 2, random_state=seed)
+        assert sorted(picked % 2) == [0, 1]
+
+
+def two_directions(seed):
+    """Every other point lies in another direction; by position, the near and the far are apart."""
+    rng = np.random.default_rng(seed)
+    angle = np.where(np.arange(60) % 2, 0.74, 0.76)
+    length = rng.permutation([1.0, 100.0] * 30) * rng.uniform(0.9, 1.1, 60)
+    return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def test_images_are_compared_by_direction_where_nothing_embeds_them():
+    for seed in range(8):
+        images = two_directions(seed).reshape(60, 1, 1, 2)
+        assert sorted(ask(TableModel(None), images, 2, random_state=seed) % 2) == [0, 1]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

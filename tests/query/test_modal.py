@@ -1,5 +1,6 @@
 """modAL's two dialects, and modAL itself on the libraries of today."""
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from aift_sklearn import aift_sampling
-from aift_sklearn.query._modal import query_result
+from aift_sklearn.query._modal import _check_X_y, _Renewed, query_result
 
 RETURNS_METRICS = "return_metrics" in inspect.signature(modAL.models.ActiveLearner.query).parameters
 KINDS = {
@@ -59,6 +60,8 @@ def test_modals_learner_takes_what_is_not_a_number_where_it_is_told_to(table):
     tree = HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=2)
     with pytest.raises(ValueError, match="NaN"):
         ActiveLearner(tree).teach(X, y)
+    with pytest.raises(ValueError, match="NaN"):
+        _check_X_y(X, y)
     learner = ActiveLearner(tree, force_all_finite=False)
     learner.teach(X[:20], y[:20])
     learner.teach(X[20:], y[20:])
@@ -151,7 +154,7 @@ def test_a_plain_learner_can_be_shown_and_cloned(table):
     X, y = table
     learner = ActiveLearner(LogisticRegression(), X_training=X, y_training=y)
     assert "LogisticRegression" in repr(learner)
-    assert clone(learner).score(X, y) == learner.score(X, y)
+    np.testing.assert_array_equal(clone(learner).predict_proba(X), learner.predict_proba(X))
 
 
 # --- expected error -------------------------------------------------------------------------------
@@ -191,6 +194,19 @@ def test_expected_error_asks_alike_whatever_holds_the_table(table, kind):
     assert sorted(asked) == sorted(expected)
 
 
+def test_expected_error_is_a_module_like_the_others():
+    import modAL.expected_error
+
+    asked = inspect.signature(modAL.expected_error.expected_error_reduction).parameters
+    assert asked["p_subsample"].annotation is float
+
+
+def test_only_what_current_libraries_lack_is_written_anew():
+    source = "x is None or x is 'log' or np.bool or np.float or np.float64 or torch.bool"
+    renewed = ast.unparse(_Renewed().visit(ast.parse(source)))
+    assert renewed == "x is None or x == 'log' or bool or float or np.float64 or torch.bool"
+
+
 def test_the_loss_is_compared_by_its_value(table):
     X, y = table
     learner = ActiveLearner(LogisticRegression(), X_training=X[:6], y_training=y[:6])
@@ -213,6 +229,20 @@ def test_rows_of_mixed_types_keep_them():
     assert fraction["size"].tolist() == [3, 5, 2.5]
 
 
+def test_rows_keep_the_types_of_their_columns():
+    frame = pd.DataFrame({"site": ["skin", "lung"], "size": [3, 5], "mean": [0.5, 0.25]})
+    frame = frame.astype({"site": "category", "size": np.int8, "mean": np.float32})
+    longer = data.add_row(frame, frame.iloc[1])
+    assert longer.dtypes.tolist() == frame.dtypes.tolist()
+    assert longer.iloc[2].tolist() == frame.iloc[1].tolist()
+
+
+def test_a_row_of_other_types_is_kept_as_it_is():
+    frame = pd.DataFrame({"site": ["skin", "lung"], "size": [3, 5]})
+    longer = data.add_row(frame, pd.Series(["eye", "large"], index=frame.columns))
+    assert longer["size"].tolist() == [3, 5, "large"]
+
+
 def test_frames_are_stacked_picked_and_dropped_by_position():
     frame = pd.DataFrame(np.arange(12.0).reshape(4, 3), index=[3, 2, 1, 0])
     rows = np.array([0, 2])
@@ -228,8 +258,13 @@ def test_frames_are_stacked_picked_and_dropped_by_position():
     assert isinstance(wide, pd.DataFrame)
     assert wide.shape == (4, 6)
     assert data.data_hstack([frame, frame.to_numpy()]).shape == (4, 6)
+    both = data.data_hstack([frame, sp.csr_matrix(frame)])
+    np.testing.assert_array_equal(both.toarray(), wide)
     labels = pd.Series(["a", "b"], name="class")
-    assert data.data_vstack((labels, np.array(["c"]))).tolist() == ["a", "b", "c"]
+    longer = data.data_vstack((labels, np.array(["c"])))
+    assert longer.tolist() == ["a", "b", "c"]
+    assert longer.name == "class"
+    assert data.retrieve_rows(labels, [1]).tolist() == ["b"]
 
 
 def test_what_is_no_frame_goes_to_modal_as_before():
@@ -295,6 +330,8 @@ def test_batches_of_frames_start_cold(table):
     asked = indices_of(modal_batch(learner, pool))
     expected = indices_of(modal_batch(learner, X))
     np.testing.assert_array_equal(asked, expected)
+    first, _ = modAL.batch.select_cold_start_instance(pool, "euclidean", None)
+    assert first == expected[0]
 
 
 def modal_batch(learner, pool):
@@ -315,5 +352,6 @@ def test_committees_vote_with_labels_of_any_type(table, names):
     )
     indices, rows = committee.query(X)
     np.testing.assert_array_equal(rows, X[indices])
+    assert committee.vote(X).dtype.kind == ("U" if isinstance(names[0], str) else "f")
     split = [len(set(row)) for row in committee.vote(X)]
     assert split[int(indices[0])] == max(split)

@@ -6,11 +6,13 @@ import pickle
 
 import modAL.models
 import numpy as np
+import pandas as pd
 import pytest
 from fakes import TableModel
 from modAL.models import ActiveLearner
 from modAL.uncertainty import classifier_uncertainty
 from modAL.utils.combination import make_product
+from numpy.random import RandomState
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
@@ -102,6 +104,14 @@ def test_utilities_that_are_no_number_for_each_are_refused(model, utility, messa
         make_query_strategy(utility)(model, POOL)
 
 
+def test_a_utility_may_be_a_column_of_any_type(model):
+    column = pd.DataFrame({"site": ["skin"] * 30, "size": range(30)}).to_numpy()[:, 1]
+    assert column.dtype == object
+    for utility in (column, column.astype(np.uint8), column.tolist()):
+        strategy = make_query_strategy(lambda c, X, utility=utility: utility)
+        assert indices_of(strategy(model, POOL, 3)) == [29, 28, 27]
+
+
 def test_any_classifier_and_any_utility_will_do():
     X = np.random.default_rng(0).normal(size=(40, 2))
     y = (X[:, 0] > 0).astype(int)
@@ -119,6 +129,11 @@ STRATEGIES = [aift_sampling, random_sampling, make_query_strategy(patch_entropy)
 @pytest.mark.parametrize("n", [1, 30, np.int64(3), np.uint8(4)])
 def test_any_whole_number_up_to_the_pool_can_be_asked_for(model, strategy, n):
     assert len(set(indices_of(strategy(model, POOL, n)))) == n
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=["aift", "random", "made"])
+def test_one_is_asked_for_where_no_number_is_given(model, strategy):
+    assert len(indices_of(strategy(model, POOL))) == 1
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=["aift", "random", "made"])
@@ -151,6 +166,14 @@ def test_any_seed_repeats_the_draw(model, seed):
     for strategy in (random_sampling, make_query_strategy(patch_entropy, random_extension=4)):
         once = indices_of(strategy(model, POOL, 5, random_state=seed()))
         assert once == indices_of(strategy(model, POOL, 5, random_state=seed()))
+
+
+def test_no_two_random_states_draw_alike():
+    drawn = {
+        tuple(indices_of(random_sampling(None, range(1000), 5, random_state=RandomState(seed))))
+        for seed in range(200)
+    }
+    assert len(drawn) == 200
 
 
 def test_numpys_global_generator_is_a_seed_too(model):

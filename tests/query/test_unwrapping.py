@@ -34,6 +34,13 @@ def searched(estimator, grid):
     return GridSearchCV(estimator, grid, cv=2)
 
 
+class OtherSearch(BaseEstimator):
+    """A search of another package, not yet fitted."""
+
+    def __init__(self, estimator, param_space):
+        self.estimator, self.param_space = estimator, param_space
+
+
 def committee():
     return Committee([AIFTLearner(inner(), aift_sampling, X, y) for _ in range(2)])
 
@@ -56,6 +63,14 @@ WRAPPED = {
     "random search": (
         lambda: RandomizedSearchCV(inner(), {"replay": ["all"]}, n_iter=1, cv=2).fit(X, y),
         "best_estimator_",
+    ),
+    "unfitted random search": (
+        lambda: RandomizedSearchCV(inner(), {"replay": ["all"]}),
+        "Fit the RandomizedSearchCV, and query with its best_estimator_",
+    ),
+    "search of another package": (
+        lambda: OtherSearch(inner(), {"replay": ["all"]}),
+        "Fit the OtherSearch, and query with its best_estimator_",
     ),
     "search of pipelines": (
         lambda: searched(scaled(), {"aiftclassifier__replay": ["all"]}).fit(X, y),
@@ -111,6 +126,30 @@ def test_parts_that_hold_each_other_end_the_search():
     a.other, b.others = b, [a, (a, b)]
     with pytest.raises(DataTypeError, match=r"AIFTClassifier\(Ring"):
         aift_sampling(a, X)
+
+
+class Untouched(list):
+    """Labels of many candidates."""
+
+    def __iter__(self):
+        raise AssertionError("they were searched for a classifier")
+
+
+def test_the_labels_that_members_keep_are_not_searched():
+    members = [ActiveLearner(LogisticRegression(), X_training=X, y_training=y) for _ in range(2)]
+    for member in members:
+        member.X_training = member.y_training = Untouched([0, 1])
+    with pytest.raises(DataTypeError, match=r"AIFTClassifier\(Committee"):
+        aift_sampling(Committee(members), X)
+
+
+def test_a_learner_that_scores_candidates_is_asked_itself():
+    class Scoring(AIFTLearner):
+        def score_candidates(self, X, **consistency):
+            return X[:, 1]
+
+    learner = Scoring(LogisticRegression(), aift_sampling, X, y)
+    assert candidate_scorer(learner) is learner
 
 
 def test_the_copy_inside_a_search_is_not_taken_for_what_it_found():

@@ -196,6 +196,22 @@ def test_what_is_being_computed_when_one_interrupts_is_kept(fails, monkeypatch):
     assert sorted(done) == [(k, [k / 2]) for k in (0, 1) if k != fails]
 
 
+def test_no_thread_is_left_when_all_is_done(monkeypatch):
+    kept, before = [], threading.active_count()
+
+    class Executor(ThreadPoolExecutor):
+        """Outlives the call: threads of one that is forgotten end by themselves, some time."""
+
+        def __init__(self, *args, **params):
+            super().__init__(*args, **params)
+            kept.append(self)
+
+    monkeypatch.setattr(parts, "ThreadPoolExecutor", Executor)
+    scan(Pool(9), list(as_parts(9, 1)), lambda *_: {}, n_workers=2, done=lambda *_: None)
+    assert kept
+    assert threading.active_count() == before
+
+
 def test_an_error_of_a_worker_comes_out_and_no_thread_is_left():
     before, done = threading.active_count(), []
 

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from races import Table, run, softmax, table
+from samples import binary
 
 from aift_sklearn import patch_consistency
 from aift_sklearn.errors import ParameterError
@@ -36,7 +37,7 @@ def recall(P, b, outcome, **consistency):
 @given(
     n=st.integers(1, 120),
     m=st.integers(1, 20),
-    K=st.integers(2, 5),
+    K=st.integers(1, 5),
     b=st.integers(1, 120),
     alpha=st.floats(0.05, 1),
     consistency=consistencies,
@@ -68,7 +69,9 @@ def test_a_race_costs_a_fraction_and_finds_the_best(K):
     costs, recalls = [], []
     for seed in range(6):
         P = table(2000, 16, K, seed)
-        outcome = run(P, 20)
+        evaluate = Table(P)
+        outcome = race(evaluate, 2000, 16, 20)
+        assert evaluate.seen.max() == 1
         costs.append(outcome.cost)
         recalls.append(recall(P, 20, outcome))
     assert np.mean(recalls) >= 0.99
@@ -99,15 +102,43 @@ def test_where_first_patches_tell_nothing_it_becomes_a_full_pass(seed):
     assert outcome.cost > 0.8
 
 
-def test_those_who_dropped_out_are_looked_at_again():
-    """One candidate looks as sure as its neighbours, and is the best."""
-    P = np.repeat(table(600, 1, 2, 0), 16, axis=1)
-    order = exact_top(P, 600)
-    hidden = order[21]
-    P[hidden, 12:] = [[0.999, 0.001], [0.001, 0.999], [0.5, 0.5], [0.7, 0.3]]
-    P[hidden, :12] = P[order[21], 0]
-    assert hidden in exact_top(P, 20)
-    assert hidden in run(P, 20).indices
+def misjudged(n, b, places):
+    """Candidates whose order is that of their scores, but for some who are the best.
+
+    All patches of a candidate say the same, so that 1.5·b are scored in full and all others drop
+    out. The last patches of those at some places among these, counted from the bar, contradict.
+    """
+    p = 0.5 + 0.3 * np.arange(n) / n
+    P = np.repeat(binary(p).astype(np.float32)[:, None], 16, axis=1)
+    hidden = int(1.5 * b) + np.array(places)
+    P[hidden, 12:] = binary([0.9, 0.9, 0.7, 0.7])
+    exact = patch_consistency(P)
+    bar = np.sort(exact)[-b]
+    # A surprise need not be a large one.
+    assert (exact[hidden] > bar).all()
+    assert (exact[hidden] < 2 * patch_consistency(P[hidden, :12], alpha=1 / 3)).all()
+    return P, hidden
+
+
+@pytest.mark.parametrize(
+    ("b", "places"),
+    [
+        (20, [0]),
+        (20, [19]),
+        # Where one is found, ten more are looked at, and of many that are asked for half as many.
+        (20, [0, 45]),
+        (100, [0, 80]),
+        # Where half of the best are found so, an eighth of the pool.
+        (20, [*range(10), 330]),
+    ],
+    ids=["the nearest", "of a hundredth", "and ten more", "and half of b more", "and an eighth"],
+)
+def test_those_who_dropped_out_near_the_bar_are_looked_at_again(b, places):
+    P, hidden = misjudged(2000, b, places)
+    outcome = run(P, b)
+    assert np.isin(hidden, outcome.indices).all()
+    assert_array_equal(outcome.indices, exact_top(P, b))
+    assert outcome.cost < 0.6
 
 
 @given(m=st.integers(1, 40), alpha=st.floats(2 / 3, 1), K=st.integers(2, 3))
@@ -121,11 +152,20 @@ def test_where_most_patches_count_there_is_no_race(m, alpha, K):
     assert_array_equal(outcome.indices, exact_top(P, 5, alpha=alpha))
 
 
+def test_where_a_little_less_than_two_thirds_count_there_is_one():
+    P = table(2000, 20, 2, 0)
+    outcome = run(P, 20, alpha=0.65)
+    assert recall(P, 20, outcome, alpha=0.65) >= 0.95
+    assert outcome.cost < 0.8
+
+
 @pytest.mark.parametrize(("n", "b"), [(1, 1), (30, 30), (30, 20), (200, 199)])
 def test_asking_for_nearly_all_is_one_full_pass(n, b):
     P = table(n, 16, 3, 0)
-    outcome = run(P, b)
+    evaluate = Table(P)
+    outcome = race(evaluate, n, 16, b)
     assert outcome.cost == 1
+    assert evaluate.calls == [(n, list(range(16)))]
     assert_array_equal(outcome.indices, exact_top(P, b))
 
 
@@ -174,7 +214,7 @@ def slow_score(P, size, entropy_weight, diversity_weight, reduction, eps, place=
     """
     eps = 2.0**-52 if eps is None else eps
     P = P.astype(np.float64)
-    leading = P[:, np.argsort(-P.mean(axis=0))[place]]
+    leading = P[:, np.argsort(-P.mean(axis=0), kind="stable")[place]]
     kept = P[np.argsort(-leading, kind="stable")[:size]]
     s = len(kept)
     entropies = [-(p * np.log(p + eps)).sum() for p in kept]
@@ -191,10 +231,14 @@ def slow_score(P, size, entropy_weight, diversity_weight, reduction, eps, place=
 
 @settings(deadline=None, max_examples=60)
 @given(
-    t=st.integers(2, 7), size=st.integers(2, 6), consistency=consistencies, seed=st.integers(0, 99)
+    t=st.integers(2, 7),
+    size=st.integers(2, 6),
+    K=st.integers(2, 4),
+    consistency=consistencies,
+    seed=st.integers(0, 99),
 )
-def test_plausible_scores_are_those_of_a_jackknife(t, size, consistency, seed):
-    P = table(5, t, 3, seed, spread=1)
+def test_plausible_scores_are_those_of_a_jackknife(t, size, K, consistency, seed):
+    P = table(5, t, K, seed, spread=1)
     low, high = plausible_scores(P, size, **consistency)
     for candidate, lowest, highest in zip(P, low, high, strict=True):
         score = slow_score(candidate, size, **consistency)
