@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from races import Table, run, softmax, table
+from samples import SHARED
 
 from aift_sklearn import patch_consistency
 from aift_sklearn.errors import ParameterError
@@ -97,6 +98,41 @@ def test_where_first_patches_tell_nothing_it_becomes_a_full_pass(seed):
     outcome = run(P, 20)
     assert recall(P, 20, outcome) >= 0.95
     assert outcome.cost > 0.8
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_race_that_saves_little_misses_nobody(seed):
+    """Patches of a candidate differ as much as candidates do, as over a strongly shrunk head."""
+    rng = np.random.default_rng(seed)
+    logits = 0.5 * rng.normal(size=(2000, 1, 1)) + rng.normal(size=(2000, 16, 1))
+    P = softmax(0.4 * np.concatenate([logits, -logits], axis=2))
+    outcome = run(P, 20)
+    assert outcome.cost == 1
+    assert recall(P, 20, outcome) == 1
+
+
+@pytest.mark.skipif(not (SHARED / "data").exists(), reason="the real images are not at hand")
+def test_a_race_over_a_shrunk_head_on_radiographs_misses_nobody():
+    from sklearn.linear_model import LogisticRegression
+
+    from aift_sklearn import AffinePatches, CNNFeatures
+    from aift_sklearn.scanning.engine import EstimatorEngine
+    from aift_sklearn.scanning.model import PatchModel
+    from aift_sklearn.scanning.pool_pass import PoolPass
+    from aift_sklearn.study import load_npz
+
+    data = load_npz(SHARED / "data" / "pneumoniamnist.npz", max_pool=600, random_state=0)
+    patches = AffinePatches.for_radiographs().fit(data.X)
+    model = PatchModel(CNNFeatures().fit(data.X[:1]), patches, np.empty(0), 4, 1)
+    E = PoolPass(EstimatorEngine(model)).embed_patches(data.X)
+    recalls = []
+    for n in (40, 100, 200):
+        head = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
+        head.fit(E[:n, ::4].reshape(4 * n, -1), np.repeat(data.y[:n], 4))
+        pool = E[n:].reshape(-1, E.shape[2])
+        P = head.predict_proba(pool).reshape(-1, 16, 2).astype(np.float32)
+        recalls.append(recall(P, 20, run(P, 20)))
+    assert np.mean(recalls) >= 0.99
 
 
 def test_those_who_dropped_out_are_looked_at_again():
