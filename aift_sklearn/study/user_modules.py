@@ -89,7 +89,8 @@ def imported(code: types.CodeType, package: str | None) -> list[str]:
     """
     found = []
     for each in codes(code):
-        steps = list(dis.get_instructions(each))
+        # What is imported is loaded right before; a long module has wide arguments in between.
+        steps = [step for step in dis.get_instructions(each) if step.opname != "EXTENDED_ARG"]
         for k, step in enumerate(steps):
             if step.opname != "IMPORT_NAME":
                 continue

@@ -72,6 +72,23 @@ ROUTES = {
         {"pack/__init__.py": "", "pack/mine.py": PICK},
         "import pack.mine\n" + ASK.format("pack.mine.pick(n_instances)"),
     ),
+    "an import far down in a long module": (
+        {
+            "mine.py": PICK,
+            "outer.py": "\n".join(f"x{i} = {i + 0.5}" for i in range(300))
+            + "\ndef go(n):\n    return pick(n)\nfrom mine import pick\n",
+        },
+        "import outer\n" + ASK.format("getattr(outer, 'g' + 'o')(n_instances)"),
+    ),
+    "an import from beside far down in a long module": (
+        {
+            "pack/__init__.py": "",
+            "pack/mine.py": PICK,
+            "pack/outer.py": "\n".join(f"x{i} = {i + 0.5}" for i in range(300))
+            + "\nfrom . import mine\n",
+        },
+        "import pack.outer\n" + ASK.format("getattr(pack.outer, 'mine').pick(n_instances)"),
+    ),
     "an import inside the strategy": (
         {"mine.py": PICK},
         ASK.replace(":\n", ":\n    import mine\n", 1).format("mine.pick(n_instances)"),
