@@ -182,8 +182,8 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         NotFittedError
             Before the first label.
         DataError, DataTypeError
-            If the candidates are not as described, or the model gives a probability of one that is
-            not finite.
+            If the candidates are not as described, or the estimator gives what is no probability:
+            below 0, above 1, not finite, or in a row that does not sum to 1.
         """
         P: NDArray[np.float32] = self._reduce(X, lambda P: P)
         return P

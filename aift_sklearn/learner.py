@@ -18,7 +18,13 @@ from ._candidates import join, pick_rows
 from ._checks import check_known_labels, undone_on_error
 from ._saving import SaveMixin
 from ._warnings import warn_caller
-from .errors import DataError, LabelError, TrainingInterrupted, TrainingWarning
+from .errors import (
+    DataError,
+    LabelError,
+    ParameterError,
+    TrainingInterrupted,
+    TrainingWarning,
+)
 from .query import aift_sampling
 from .query.pool import random_generator
 
@@ -80,6 +86,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
     random_state: Any = None
     # The last labels of these, which no training has used yet.
     _n_untaught: int = 0
+    # Whether the estimator has learnt from labels that are not among these.
+    _labels_lack: bool = False
     _n_bootstraps: int = 0
 
     def __init__(
@@ -178,8 +186,9 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         bootstrap : bool, default=False
             Train on a bootstrap sample of them, drawn by the learner's ``random_state``.
         only_new : bool, default=False
-            For an estimator without ``partial_fit``: fit it to these alone. One with it is handed
-            these alone in any case, and replays what its ``replay`` says.
+            For an estimator without ``partial_fit``: fit it to these alone, unless they are all of
+            one class: it then stays as it was, with a warning. One with it is handed these alone
+            in any case, and replays what its ``replay`` says.
         **fit_kwargs
             Handed to the estimator's ``partial_fit`` or ``fit``.
 
@@ -227,7 +236,9 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         try:
             self.X_training, self.y_training, self._n_untaught = X, y, 0
             self._learn(self.estimator.fit, X, y, bootstrap, fit_kwargs)
+            self._labels_lack = False
         except TrainingInterrupted:
+            self._labels_lack = False
             raise
         except BaseException:
             self.X_training, self.y_training, self._n_untaught = before
@@ -264,19 +275,38 @@ class AIFTLearner(SaveMixin, ActiveLearner):
     def _fit_to_known(self, bootstrap: bool = False, **fit_kwargs: Any) -> AIFTLearner:
         """Train on what was added, or anew on all where nothing was, or nothing is kept."""
         X, y, learn = self.X_training, np.asarray(self.y_training), self.estimator.fit
-        if self._continues(fit_kwargs) and self._n_untaught:
+        if X is None:
+            raise ParameterError(
+                "there are no labelled candidates to fit to. Teach some first; those of a learner "
+                "that was saved without them are supplied by load(folder, memory=(X, y))."
+            )
+        lacks = self._labels_lack or (self._n_untaught == len(y) and _is_fitted(self.estimator))
+        continues = self._continues(fit_kwargs) and self._n_untaught > 0
+        if continues:
             X, y = _rows(X, slice(-self._n_untaught, None)), y[-self._n_untaught :]
             learn = self.estimator.partial_fit
-        elif 0 < self._n_untaught == len(y) and _is_fitted(self.estimator):
-            warn_caller(
-                f"{type(self.estimator).__name__} has learnt from labels that are not here, and "
-                f"has no partial_fit: it is fitted anew to these {len(y)} alone. After a load "
-                "without memory, teach all labels again; give a fitted estimator's as X_training "
-                "and y_training.",
-                TrainingWarning,
-            )
+        elif lacks:
+            self._miss_labels(len(y))
+        self._labels_lack = lacks
         self._learn(learn, X, y, bootstrap, fit_kwargs)
+        self._labels_lack = lacks and continues
         return self
+
+    def _miss_labels(self, n_known: int) -> None:
+        """Say that labels are not here; refuse to forget them where nothing new was taught."""
+        name = type(self.estimator).__name__
+        reason = f"{name} has learnt from labels that are not here"
+        if not self._n_untaught:
+            raise ParameterError(
+                f"{reason}, and would be fitted anew to these {n_known} alone. After a load "
+                "without memory, call fit with all labels."
+            )
+        warn_caller(
+            f"{reason}, and has no partial_fit: it is fitted anew to these {n_known} alone. After "
+            "a load without memory, teach all labels again; give a fitted estimator's as "
+            "X_training and y_training.",
+            TrainingWarning,
+        )
 
     def _fit_on_new(
         self, X: Any, y: Any, bootstrap: bool = False, **fit_kwargs: Any
@@ -285,9 +315,31 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         if self._continues(fit_kwargs) and self._n_untaught:
             return self._fit_to_known(bootstrap, **fit_kwargs)
         X, y = _as_taught(X, y, like=self.X_training)
-        learn = self.estimator.partial_fit if self._continues(fit_kwargs) else self.estimator.fit
+        continues = self._continues(fit_kwargs)
+        if not continues and self._would_be_constant(y):
+            self._n_untaught = 0
+            return self
+        learn = self.estimator.partial_fit if continues else self.estimator.fit
         self._learn(learn, X, y, bootstrap, fit_kwargs)
         return self
+
+    def _would_be_constant(self, y: NDArray[Any]) -> bool:
+        """Tell which classes are forgotten where these labels alone are fitted to: never all."""
+        known = getattr(self.estimator, "classes_", None) if _is_fitted(self.estimator) else None
+        if known is None or y.ndim != 1:
+            return False
+        given = np.unique(y)
+        forgotten = np.setdiff1d(known, given).tolist()
+        stays = bool(forgotten) and len(given) == 1
+        if forgotten:
+            warn_caller(
+                f"{type(self.estimator).__name__} has no partial_fit, and the new labels are all "
+                f"of {given.tolist()}: it "
+                f"{'stays as it was' if stays else f'forgets {forgotten}'}. The labels are kept; "
+                "without only_new it is fitted to all of them.",
+                TrainingWarning,
+            )
+        return stays
 
     def _continues(self, fit_kwargs: dict[str, Any]) -> bool:
         if not hasattr(self.estimator, "partial_fit"):

@@ -17,7 +17,7 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier
+from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier, study
 from aift_sklearn._checks import (
     as_array,
     check_classes,
@@ -26,6 +26,7 @@ from aift_sklearn._checks import (
     image_shape,
 )
 from aift_sklearn.errors import AIFTError, DataError, DataTypeError, LabelError
+from aift_sklearn.query import aift_sampling, random_sampling
 
 X, Y = make_blobs(16)
 F = np.random.default_rng(0).normal(size=(16, 3)) + 2 * (np.arange(16) % 2)[:, None]
@@ -72,6 +73,7 @@ class Items:
 
 
 TENSORS = TensorDataset(torch.from_numpy(X))
+DATA = study.Dataset("blobs", X, Y, X[:2], Y[:2], None, None, "", "", "")
 NO_ARRAYS = {
     "tensor dataset": (lambda: TENSORS, r"TensorDataset.*dataset\.tensors\[0\]"),
     "dataset": (Pictures, r"Pictures.*np\.stack\(\[np\.asarray\(image\) for image"),
@@ -87,6 +89,10 @@ NO_ARRAYS = {
     "set": (lambda: {1, 2}, r"set.*np\.stack"),
     "frozenset": (lambda: frozenset({1}), r"frozenset"),
     "items": (Items, r"Items.*Give it a shape"),
+    "data of a study": (
+        lambda: DATA,
+        r"Dataset; .*Pass its candidates, dataset\.X\.",
+    ),
     "folder": (lambda: "scans/", r"'scans/'.*load_folder"),
     "path": (lambda: Path("scan.png"), r"scan\.png.*read_images"),
     "paths": (lambda: ["a.png", "b.png"], r"holds paths, such as 'a\.png'.*read_images"),
@@ -137,6 +143,12 @@ def test_what_is_no_array_is_refused_by_type_with_what_to_do(name, kind, fitted)
     ):
         with pytest.raises(DataTypeError, match=f"(?s){message}"):
             ask(make())
+
+
+@pytest.mark.parametrize("strategy", [aift_sampling, random_sampling])
+def test_data_of_a_study_are_no_pool_even_where_nothing_is_read(strategy):
+    with pytest.raises(DataTypeError, match=r"Pass its candidates, dataset\.X\."):
+        AIFTLearner(on_images(), strategy).query(DATA, n_instances=2)
 
 
 def test_objects_of_different_shapes_and_other_objects_are_told_apart():

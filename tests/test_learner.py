@@ -13,6 +13,8 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
 from torch import nn
 
 from aift_sklearn import (
@@ -22,7 +24,7 @@ from aift_sklearn import (
     CNNClassifier,
     aift_sampling,
 )
-from aift_sklearn.errors import DataError, LabelError, TrainingWarning
+from aift_sklearn.errors import DataError, LabelError, ParameterError, TrainingWarning
 from aift_sklearn.query import make_query_strategy, patch_entropy
 
 
@@ -375,6 +377,87 @@ def test_labels_that_were_left_behind_are_missed(table, tmp_path):
     with pytest.warns(TrainingWarning, match="not here.*fitted anew to these 8 alone"):
         loaded.teach(X[20:28], y[20:28])
     learner.teach(X[20:28], y[20:28])
+
+
+@pytest.mark.parametrize("inside", [SGDClassifier(loss="log_loss"), LogisticRegression()])
+@pytest.mark.parametrize("wrap", [AIFTClassifier, lambda estimator: estimator])
+def test_nothing_is_fitted_anew_to_labels_that_are_not_here(table, tmp_path, wrap, inside):
+    X, y = table
+    learner = AIFTLearner(wrap(inside), uncertainty_sampling)
+    with pytest.raises(ParameterError, match=r"no labelled candidates.*Teach some first"):
+        Committee([learner]).rebag()
+    learner.teach(X[:20], y[:20])
+    learner.save(tmp_path / "model", include_memory=False)
+    loaded = AIFTLearner.load(tmp_path / "model")
+    before = loaded.predict_proba(X)
+    with pytest.raises(ParameterError, match=r"no labelled candidates.*memory=\(X, y\)"):
+        Committee([loaded]).rebag()
+    np.testing.assert_array_equal(loaded.predict_proba(X), before)
+    supplied = AIFTLearner.load(tmp_path / "model", memory=(X[:20], y[:20]))
+    Committee([supplied]).rebag()
+    assert len(supplied.X_training) == 20
+
+
+def test_what_was_taught_after_a_load_is_no_bag_of_all(table, tmp_path):
+    X, y = table
+    learner = AIFTLearner(SGDClassifier(loss="log_loss"), uncertainty_sampling)
+    learner.teach(X[:20], y[:20])
+    learner.save(tmp_path / "model", include_memory=False)
+    loaded = AIFTLearner.load(tmp_path / "model")
+    loaded.teach(X[20:28], y[20:28])
+    loaded.teach(X[28:30], y[28:30])
+    loaded.save(tmp_path / "later")
+    for each in (loaded, AIFTLearner.load(tmp_path / "later")):
+        before = each.predict_proba(X)
+        with pytest.raises(ParameterError, match=r"labels that are not here.*these 10 alone"):
+            Committee([each]).rebag()
+        np.testing.assert_array_equal(each.predict_proba(X), before)
+        each.fit(X[:30], y[:30])
+        Committee([each]).rebag()
+
+
+CONSTANT = [RandomForestClassifier(3, random_state=0), KNeighborsClassifier(), SVC()]
+
+
+@pytest.mark.parametrize("estimator", CONSTANT)
+def test_new_labels_of_one_class_alone_make_no_constant(table, estimator):
+    X, y = table
+    learner = AIFTLearner(clone(estimator), uncertainty_sampling)
+    learner.teach(X[:20], y[:20])
+    before = learner.predict(X)
+    one = np.flatnonzero(y[20:] == "benign")[:5] + 20
+    with pytest.warns(TrainingWarning, match=r"all of \['benign'\]: it stays as it was"):
+        learner.teach(X[one], y[one], only_new=True)
+    np.testing.assert_array_equal(learner.predict(X), before)
+    learner.teach(X[30:34], y[30:34])
+    expected = clone(estimator).fit(learner.X_training, learner.y_training)
+    assert len(learner.y_training) == 29
+    np.testing.assert_array_equal(learner.predict(X), expected.predict(X))
+
+
+def test_labels_kept_without_training_outlive_a_later_failure(table):
+    X, y = table
+    learner = AIFTLearner(KNeighborsClassifier(), uncertainty_sampling)
+    learner.teach(X[:20], y[:20])
+    one = np.flatnonzero(y == "benign")[:5]
+    with pytest.warns(TrainingWarning, match="stays as it was"):
+        learner.teach(X[one], y[one], only_new=True)
+    with pytest.raises(ValueError, match="NaN"):
+        learner.teach(X[:10] * np.nan, y[:10])
+    assert len(learner.y_training) == 25
+
+
+def test_new_labels_of_some_classes_say_which_are_forgotten(table):
+    X, _ = table
+    y = np.array(["a", "b", "c"] * 20)
+    learner = AIFTLearner(RandomForestClassifier(3), uncertainty_sampling)
+    learner.teach(X[:30], y[:30])
+    some = np.flatnonzero(y[30:] != "b") + 30
+    with pytest.warns(TrainingWarning, match=r"all of \['a', 'c'\]: it forgets \['b'\]"):
+        learner.teach(X[some], y[some], only_new=True)
+    assert learner.estimator.classes_.tolist() == ["a", "c"]
+    learner.teach(X[:3], y[:3])
+    assert learner.estimator.classes_.tolist() == ["a", "b", "c"]
 
 
 class FailsLate(SGDClassifier):

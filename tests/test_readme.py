@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from samples import make_blobs
+from scipy import stats
 
 from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier
 from aift_sklearn.errors import ParameterError
-from aift_sklearn.study import open_dataset
+from aift_sklearn.study import open_dataset, read_table
+from aift_sklearn.study.report import headline
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -117,3 +119,28 @@ def test_modal_is_called_by_the_name_that_installs_it():
     for text in (README, (ROOT / "CONTRIBUTING.md").read_text("utf-8")):
         assert not re.search("pip install modal(?!-python)", text.lower())
     assert "modAL-python" in README
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("blood-cells-frozen", "balanced_accuracy"),
+        ("blood-cells-fine-tuned", "balanced_accuracy"),
+        ("tissue", "auc"),
+    ],
+)
+def test_findings_are_those_of_the_kept_tables_with_their_t_intervals(name, metric):
+    table = read_table(ROOT / "docs" / "data" / f"{name}.jsonl")
+    assert headline(table, metric=metric) in README
+    area = {
+        key: np.sum((run[metric] + run[metric].shift()) / 2 * run["n_labels"].diff())
+        / np.ptp(run["n_labels"])
+        for key, run in table.sort_values("round").groupby(["strategy", "seed"])
+    }
+    seeds = table["seed"].unique()
+    difference = [area["AIFT", seed] - area["random", seed] for seed in seeds]
+    interval = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    told = re.search(r"95 % interval (\S+) to (\S+), (\d+) paired", headline(table, metric=metric))
+    ends = [float(end.replace("−", "-")) for end in told.groups()[:2]]
+    assert ends == pytest.approx(list(interval), abs=0.0006)
+    assert int(told[3]) == len(difference)

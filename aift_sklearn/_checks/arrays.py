@@ -105,7 +105,7 @@ def refuse_channels_last(shape: tuple[int, ...]) -> None:
 
 
 def refuse_what_is_no_array(X: Any) -> None:
-    """Refuse data sets, loaders, generators, mappings, sets and paths.
+    """Refuse data sets of any kind, loaders, generators, mappings, sets and paths.
 
     >>> refuse_what_is_no_array(x for x in [1, 2])
     Traceback (most recent call last):
@@ -117,7 +117,10 @@ def refuse_what_is_no_array(X: Any) -> None:
     if hasattr(X, "shape"):
         return
     modules = {base.__module__.partition(".data")[0] for base in type(X).__mro__}
-    if "torch.utils" in modules:
+    if hasattr(getattr(X, "X", None), "shape"):
+        # As this package's Dataset, which holds labels too.
+        advice = "Pass its candidates, dataset.X."
+    elif "torch.utils" in modules:
         advice = (
             "Of a TensorDataset pass its images, dataset.tensors[0]; of any other, "
             "np.stack([np.asarray(image) for image, *_ in dataset]); of a DataLoader, "

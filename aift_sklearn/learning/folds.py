@@ -9,7 +9,8 @@ on all patches of each.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -250,24 +251,57 @@ def warn_of_own_splits(estimator: Any, n_rows: int, *, grouped: Any = None) -> N
     grouped : estimator, optional
         A part that is told which patches belong together.
     """
+    told = set()
     for part in _parts_of(estimator):
         reason = None if part is grouped else _own_split(part, n_rows)
-        if reason is not None:
-            warn_caller(
-                f"{type(part).__name__}({reason}) splits patches, not candidates: what it holds "
-                "out are views of what it trains on, so that its measure is too good. Leave that "
-                "out, or choose such parameters in a search, whose folds keep candidates together.",
-                TrainingWarning,
-            )
+        told |= {(type(part).__name__, reason)} if reason else set()
+        told |= {(type(one).__name__, reason) for one, reason in _splits_to_choose(part, n_rows)}
+    for name, reason in sorted(told):
+        warn_caller(
+            f"{name}({reason}) splits patches, not candidates: what it holds out are views of what "
+            "it trains on, so that its measure is too good. Leave that out, or choose such "
+            "parameters in a search, whose folds keep candidates together.",
+            TrainingWarning,
+        )
 
 
-def _own_split(part: Any, n_rows: int) -> str | None:
-    params = part.get_params(deep=False)
+def _splits_to_choose(search: Any, n_rows: int) -> Iterator[tuple[Any, str]]:
+    """Estimators that a search may give splits of their own, and which."""
+    params = search.get_params(deep=False)
+    grids = [grid for name in _GRIDS for grid in _as_list(params.get(name))]
+    for grid in (grid for grid in grids if isinstance(grid, dict)):
+        for name, values in grid.items():
+            owner, _, last = name.rpartition("__")
+            parts = [part for part in _parts_named(search, grid, owner) if hasattr(part, last)]
+            for part, value in itertools.product(parts, _listed(values)):
+                reason = _own_split(part, n_rows, {last: value})
+                if reason is not None and reason.startswith(f"{last}="):
+                    yield part, reason
+
+
+def _parts_named(search: Any, grid: dict[str, Any], name: str) -> list[Any]:
+    """The part of this name inside a search, and those that its grid lists for the place."""
+    inside = search.get_params().get(f"estimator__{name}" if name else "estimator")
+    parts = [inside, *_listed(grid.get(name))]
+    return [part for part in parts if hasattr(part, "get_params")]
+
+
+def _listed(values: Any) -> list[Any]:
+    """Values among which a search chooses; none of a distribution, which holds numbers."""
+    if isinstance(values, np.ndarray):
+        return list(values.tolist())
+    return list(values) if isinstance(values, (list, tuple)) else []
+
+
+def _own_split(part: Any, n_rows: int, chosen: Mapping[str, Any] | None = None) -> str | None:
+    """Tell a parameter by which an estimator holds rows out, some of them chosen by a search."""
+    params = {**part.get_params(deep=False), **(chosen or {})}
     early = params.get("early_stopping")
     automatic = early == "auto" and n_rows <= _AUTO_ROWS
     rounds = params.get("n_iter_no_change")
     holds_out = "validation_fraction" in params
     draws = "max_samples" if "max_samples" in params else "resource"
+    split = params.get("train_split")
     reasons = {
         "early_stopping": early not in (None, False) and not automatic,
         "n_iter_no_change": rounds is not None and holds_out and "early_stopping" not in params,
@@ -275,8 +309,13 @@ def _own_split(part: Any, n_rows: int) -> str | None:
         "oob_score": bool(params.get("oob_score")),
         "store_cv_results": bool(params.get("store_cv_results")) and params.get("cv", 0) is None,
         draws: params.get(draws) not in (None, False) and _has_folds_below(part),
+        # skorch's; what a function splits is the user's affair.
+        "train_split": hasattr(split, "cv"),
     }
-    return next((f"{name}={params[name]!r}" for name, holds in reasons.items() if holds), None)
+    name = next((name for name, holds in reasons.items() if holds), None)
+    if name is None:
+        return None
+    return f"{name}={type(split).__name__ if name == 'train_split' else repr(params[name])}"
 
 
 def _has_folds_below(part: Any) -> bool:

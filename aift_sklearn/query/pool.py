@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 from .._candidates import pick_rows
 from .._checks import refuse_what_is_no_array
-from ..errors import DataError, ParameterError
+from ..errors import DataError, NonFiniteOutputError, ParameterError
 
 __all__ = ["embeddings", "pool_length", "random_generator"]
 
@@ -76,19 +75,29 @@ def embeddings(
     embedded = None
     embed = getattr(estimator, "embed", None)
     if embed is not None:
-        with contextlib.suppress(NotFittedError):
+        try:
             embedded = np.asarray(embed(X), dtype=np.float32)
+        except NotFittedError:
+            pass
+        except NonFiniteOutputError as error:
+            # Told by the place among those that were embedded.
+            raise _not_finite(error.index, rows, "") from error
     embedded = _flat_features(X) if embedded is None else embedded
     embedded = embedded.reshape(len(embedded), -1)
     finite = np.isfinite(embedded).all(axis=1)
     if not finite.all():
-        row = int(np.flatnonzero(~finite)[0])
-        raise DataError(
-            f"the embedding of candidate {row if rows is None else int(rows[row])} of the pool "
-            f"holds NaN or infinity, and that of {np.count_nonzero(~finite)} in all; leave such "
-            "candidates out, or mend them."
-        )
+        in_all = f", and that of {np.count_nonzero(~finite)} in all"
+        raise _not_finite(int(np.flatnonzero(~finite)[0]), rows, in_all)
     return embedded
+
+
+def _not_finite(row: int, rows: NDArray[np.intp] | None, in_all: str) -> NonFiniteOutputError:
+    place = row if rows is None else int(rows[row])
+    return NonFiniteOutputError(
+        f"the embedding of candidate {place} of the pool holds NaN or infinity{in_all}; leave such "
+        "candidates out, or mend them.",
+        index=place,
+    )
 
 
 def _flat_features(X: Any) -> NDArray[np.float32]:

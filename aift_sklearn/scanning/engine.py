@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .._candidates import embedder
 from ..errors import DataTypeError, NonFiniteOutputError
 from ..patches import cut_views, patch_floats, takes_views
-from .model import PatchModel
+from .model import PatchModel, check_proba
 
 __all__ = ["Engine", "EstimatorEngine", "Evaluation"]
 
@@ -147,7 +147,8 @@ class EstimatorEngine:
 
     def _proba(self, flat: Array) -> Floats:
         if self._predict is not None:
-            return np.asarray(self._predict(flat), dtype=np.float32)
+            name = getattr(self._predict, "__name__", "predict")
+            return check_proba(self._predict(flat), self.model.estimator, method=name)
         estimator = self.model.estimator
         return self.model.as_proba(estimator.predict_proba(flat), estimator.classes_)
 

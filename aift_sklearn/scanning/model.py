@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._candidates import embedder, first_step, with_columns
-from ..errors import ModelNotFittedError
+from ..errors import DataError, ModelNotFittedError
 from ..patches import count_patches
 
-__all__ = ["PatchModel"]
+__all__ = ["PatchModel", "check_proba"]
 
 Array = NDArray[Any]
+
+# How far rounding may lead; as far as scores allow.
+_RANGE_TOLERANCE, _SUM_TOLERANCE = 1e-6, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +94,53 @@ class PatchModel:
 
     def as_proba(self, found: Any, known: Array) -> NDArray[np.float32]:
         """Give probabilities (k, K') of the classes ``known`` a column for every class."""
-        return np.asarray(with_columns(np.asarray(found), known, self.classes), dtype=np.float32)
+        checked = check_proba(found, self.estimator, n_classes=len(known))
+        return np.asarray(with_columns(checked, known, self.classes), dtype=np.float32)
 
     @property
     def can_embed(self) -> bool:
         """Whether the estimator embeds patches."""
         return embedder(self.estimator) is not None
+
+
+def check_proba(
+    found: Any, estimator: Any, n_classes: int | None = None, method: str = "predict_proba"
+) -> NDArray[np.float32]:
+    """Refuse what an estimator gives in the place of probabilities (k, K).
+
+    Rows that are not finite are left to those who know which candidate they are of.
+
+    Parameters
+    ----------
+    found : array-like
+        What its ``method`` gave.
+    estimator : estimator
+        Named in the message; of a pipeline, its last step.
+    n_classes : int, optional
+        K, where it is known.
+    method : str, default="predict_proba"
+        Named in the message.
+    """
+    proba = np.asarray(found, dtype=np.float32)
+    steps = getattr(estimator, "steps", None)
+    gives = f"{method} of {type(steps[-1][1] if steps else estimator).__name__} gives"
+    if proba.ndim != 2 or (n_classes is not None and proba.shape[1] != n_classes):
+        k, K = len(np.atleast_1d(proba)), "K" if n_classes is None else n_classes
+        raise DataError(
+            f"{gives} shape {proba.shape}; expected ({k}, {K}), a column for each of its classes_."
+        )
+    rows = proba[np.isfinite(proba).all(axis=1)]
+    low, high = rows.min(initial=0), rows.max(initial=1)
+    if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
+        raise DataError(
+            f"{gives} values from {low:g} to {high:g}; expected probabilities in [0, 1], not "
+            "logits or percentages."
+        )
+    total = rows.sum(axis=1, dtype=np.float64)
+    worst = total[np.abs(total - 1).argmax()] if len(total) else 1.0
+    if abs(worst - 1) > _SUM_TOLERANCE:
+        raise DataError(
+            f"{gives} rows that sum to {worst:g}; expected 1. Divide each row by its sum, where "
+            "classes exclude each other."
+        )
+    return proba

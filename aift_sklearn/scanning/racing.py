@@ -41,6 +41,10 @@ _CHECKED = 0.01
 _CHECKED_PER_SURPRISE = 0.5
 _FEWEST_PER_SURPRISE = 10
 _CHECKED_WHERE_ALL_SURPRISE = 0.5
+# Patches that were seen, as a share of all, from which on nobody is left out: where patches of a
+# candidate differ as much as candidates do (a strongly regularised head), so many of them have to
+# be seen that no race saves half, and it still loses winners.
+_LITTLE_IS_SAVED = 0.7
 # Standard errors by which the majority must lead to be taken for granted.
 _DOUBTS = 2.0
 # Relative difference of scores that are equal but for the order of summation.
@@ -224,7 +228,7 @@ def race(
     Guaranteed: the scores are exact, and no candidate that was scored in full and left out has a
     higher one. Not guaranteed: that nobody who dropped out would have scored higher. Where all
     patches count (``alpha`` from two thirds on), or the first patches of a candidate tell little of
-    the others, it is a full pass.
+    the others, as under a strongly regularised head, it becomes a full pass, which is exact.
 
     At most half a gigabyte of P is kept, and a few numbers for each candidate. Beyond that,
     patches of some candidates are evaluated twice.
@@ -249,6 +253,8 @@ def race(
     course.finish_alive()
     for k in range(len(course.stages)):
         course.check_dropped(k)
+    if course.share_seen > _LITTLE_IS_SAVED:
+        course.finish_dropped()
     indices = course.best()
     return Race(indices, course.scores[indices], course.patches.n_evaluated / (n * n_patches))
 
@@ -318,6 +324,19 @@ class _Course:
             if not (self.scores[group] > bar).any():
                 break
             start += len(group)
+
+    @property
+    def share_seen(self) -> float:
+        """Patches that were seen, as a share of all, whoever evaluated them."""
+        m = self.patches.n_patches
+        seen = np.where(np.isfinite(self.scores), m, self._seen)
+        return float(seen.sum() / (self.n * m))
+
+    def finish_dropped(self) -> None:
+        """Score in full all who dropped out."""
+        for t in self.stages:
+            dropped = np.flatnonzero((self._seen == t) & ~np.isfinite(self.scores))
+            self._score_in_full(f"rest-{t}", dropped)
 
     def _plausible(self, P: NDArray[np.float32]) -> tuple[Floats, Floats]:
         consistency = {name: v for name, v in self._consistency.items() if name != "alpha"}

@@ -1,22 +1,21 @@
 """Functions and classes told by what they compute.
 
 What is installed is told by its name. The code of a user is told by its bytecode, by the values
-that it closes over and by the globals that it reads; not by its lines and documentation.
+that it closes over, by the globals that it reads and by the modules that it imports; not by its
+lines and documentation.
 """
 
 from __future__ import annotations
 
 import dis
-import functools
 import hashlib
-import os
-import sys
-import sysconfig
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["class_text", "function_text", "is_installed", "records_kept", "shorten"]
+from .user_modules import codes, imported, is_installed, lies_in_package, module_text
+
+__all__ = ["class_text", "function_text", "records_kept", "shorten"]
 
 Describe = Callable[[Any], str]
 
@@ -27,14 +26,6 @@ _CHANGING = frozenset(
     {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
      "remove", "setdefault", "update"}
 )  # fmt: skip
-
-
-@functools.cache
-def _places() -> tuple[str, ...]:
-    """Folders of Python, of installed packages and of this package."""
-    paths = {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
-    paths.add(os.path.dirname(os.path.dirname(__file__)))
-    return tuple(os.path.realpath(path) + os.sep for path in paths)
 
 
 def shorten(kind: str, text: str) -> str:
@@ -48,29 +39,6 @@ def shorten(kind: str, text: str) -> str:
     return f"{kind} #{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
-def _lies_in_package(file: str) -> bool:
-    if file.startswith("<frozen "):
-        return True
-    path = os.path.realpath(file)
-    return path.startswith(_places()) or not {"site-packages", "dist-packages"}.isdisjoint(
-        path.split(os.sep)
-    )
-
-
-def is_installed(module: str | None) -> bool:
-    """Whether a module is part of Python, of this package or of another installed one.
-
-    What is typed into a notebook is not, though the program that runs it is installed.
-
-    >>> is_installed("numpy"), is_installed("builtins"), is_installed("__main__")
-    (True, True, False)
-    """
-    if module is None or module == "__main__":
-        return False
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return module in sys.builtin_module_names if file is None else _lies_in_package(file)
-
-
 def function_text(
     function: types.FunctionType, describe: Describe, *, defaults: bool = True
 ) -> str:
@@ -82,8 +50,9 @@ def function_text(
     # Not by its own names, which a decorator may have copied from another function.
     name = f"{function.__globals__.get('__name__')}.{code.co_qualname}"
     parts = [name]
-    if not _lies_in_package(code.co_filename):
+    if not lies_in_package(code.co_filename):
         parts = [_code_text(code, function.__doc__), _globals_text(function, describe)]
+        parts += map(module_text, imported(code, function.__globals__.get("__package__")))
     elif code.co_name == "<lambda>":
         parts.append(_code_text(code))
     if function.__closure__:
@@ -126,18 +95,11 @@ def _constant_text(value: Any) -> str:
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for each in code.co_consts:
-        if isinstance(each, types.CodeType):
-            yield from _codes(each)
-
-
 def _names(code: types.CodeType, *operations: str) -> set[str]:
     """Names that a function and the functions within use with these operations."""
     return {
         str(step.argval)
-        for each in _codes(code)
+        for each in codes(code)
         for step in dis.get_instructions(each)
         if step.opname in operations
     }
@@ -147,15 +109,37 @@ def _globals_text(function: types.FunctionType, describe: Describe) -> str:
     code = function.__code__
     read = _names(code, "LOAD_GLOBAL", "LOAD_NAME") - _names(code, "STORE_GLOBAL")
     held = {name: function.__globals__[name] for name in read if name in function.__globals__}
-    return describe({n: v for n, v in held.items() if not _is_record(v, code)})
+    told = {n: v for n, v in held.items() if not _is_record(v, code)}
+    return describe(told | _members(list(held.values()), code))
+
+
+def _members(held: list[Any], code: types.CodeType) -> dict[str, Any]:
+    """Functions and classes of the user's modules as they were loaded.
+
+    The files, by which modules are told, may have changed since.
+    """
+    names = {name for each in codes(code) for name in each.co_names}
+    members: dict[str, Any] = {}
+    waiting = [each for each in held if isinstance(each, types.ModuleType)]
+    while waiting:
+        module = waiting.pop()
+        if is_installed(module.__name__):
+            continue
+        for name in names & vars(module).keys():
+            key, value = f"{module.__name__}.{name}", vars(module)[name]
+            if isinstance(value, types.ModuleType) and key not in members:
+                waiting.append(value)
+            if isinstance(value, types.FunctionType | types.ModuleType | type):
+                members[key] = value
+    return members
 
 
 def _is_record(value: Any, code: types.CodeType) -> bool:
     """Whether a container is one that this code changes: it records calls, and sets nothing."""
     if not isinstance(value, list | dict | set) and type(value).__module__ != "collections":
         return False
-    operations = {step.opname for each in _codes(code) for step in dis.get_instructions(each)}
-    called = {name for each in _codes(code) for name in each.co_names}
+    operations = {step.opname for each in codes(code) for step in dis.get_instructions(each)}
+    called = {name for each in codes(code) for name in each.co_names}
     return bool(called & _CHANGING) or "STORE_SUBSCR" in operations
 
 

@@ -2,8 +2,9 @@
 
 Two settings that make the same rows are told alike, however they were written: a default that is
 given and one that is left out, a list and an array. Two that may differ are told apart: functions
-by their code and what it reads, networks by their layers and their weights, data by its contents.
-Everything is text, so that it can be kept beside a table and compared.
+by their code and what it reads, modules of the user's own by their source, networks by their layers
+and their weights, data by its contents. Everything is text, so that it can be kept beside a table
+and compared.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 
 from .code_text import class_text, function_text, records_kept, shorten
 from .datasets import Dataset
+from .user_modules import module_text
 
 __all__ = ["describe", "describe_dataset", "describe_estimator", "describe_strategy"]
 
@@ -281,7 +283,7 @@ _PLAIN: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     ((int, float, np.integer, np.floating), _number_text),
     ((str, bytes, complex), lambda value: shorten(type(value).__name__, repr(value))),
     (os.PathLike, lambda value: repr(os.fspath(value))),
-    (types.ModuleType, lambda value: f"module {value.__name__}"),
+    (types.ModuleType, module_text),
     ((torch.dtype, torch.device), str),
     ((types.BuiltinFunctionType, np.ufunc), _builtin_text),
 )

@@ -49,9 +49,12 @@ from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
+from skorch import NeuralNetClassifier
+from skorch.dataset import Dataset, ValidSplit
+from skorch.helper import predefined_split
 from torch import nn
 
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, JitterPatches
@@ -362,6 +365,22 @@ def test_putting_back_follows_every_part_and_no_circle():
 
 # --- what cannot be steered -----------------------------------------------------------------------
 
+
+class Linear(nn.Module):
+    """Probabilities of two classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.layer(x.float()).softmax(dim=1)
+
+
+def skorch_net(**params):
+    return NeuralNetClassifier(Linear, max_epochs=1, verbose=0, **params)
+
+
 OWN = {
     "early_stopping=True": [
         MLPClassifier(4, early_stopping=True, max_iter=3, tol=1e9),
@@ -375,6 +394,11 @@ OWN = {
         BaggingClassifier(n_estimators=30, oob_score=True),
     ],
     "max_samples=0.5": [BaggingClassifier(GridSearchCV(KNN, GRID, cv=2), 2, max_samples=0.5)],
+    "train_split=ValidSplit": [
+        skorch_net(),
+        make_pipeline(StandardScaler(), skorch_net()),
+        skorch_net(train_split=ValidSplit(0.3)),
+    ],
 }
 
 
@@ -398,6 +422,8 @@ def test_an_estimator_that_splits_patches_by_itself_is_named(reason, estimator):
         HistGradientBoostingClassifier(max_iter=2),
         GradientBoostingClassifier(n_estimators=2),
         RandomForestClassifier(3),
+        skorch_net(train_split=None),
+        skorch_net(train_split=predefined_split(Dataset(X[:4], NOISE[:4]))),
         VotingClassifier([("nb", GaussianNB())], voting="soft"),
         BaggingClassifier(n_estimators=2),
         FixedThresholdClassifier(GaussianNB()),
@@ -406,6 +432,50 @@ def test_an_estimator_that_splits_patches_by_itself_is_named(reason, estimator):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_an_estimator_that_splits_nothing_is_not_suspected(estimator):
     AIFTClassifier(estimator, random_state=0).fit(X, NOISE)
+
+
+TINY_MLP = MLPClassifier(4, max_iter=3, tol=1e9)
+BOOSTED = GradientBoostingClassifier(n_estimators=2)
+CHOSEN = {
+    "early_stopping=True": [
+        GridSearchCV(TINY_MLP, {"early_stopping": [True]}, cv=2),
+        GridSearchCV(TINY_MLP, [{"alpha": [0.1]}, {"early_stopping": (False, True)}], cv=2),
+        GridSearchCV(TINY_MLP, {"early_stopping": np.array([False, True])}, cv=2),
+        RandomizedSearchCV(TINY_MLP, {"early_stopping": [True]}, n_iter=1, cv=2),
+        GridSearchCV(make_pipeline(StandardScaler(), TINY_MLP),
+                     {"mlpclassifier__early_stopping": [True]}, cv=2),
+        make_pipeline(StandardScaler(), GridSearchCV(TINY_MLP, {"early_stopping": [True]}, cv=2)),
+        GridSearchCV(Pipeline([("last", GaussianNB())]),
+                     {"last": [TINY_MLP], "last__early_stopping": [True]}, cv=2),
+        GridSearchCV(Pipeline([("last", GaussianNB())]),
+                     {"last": [clone(TINY_MLP).set_params(early_stopping=True)]}, cv=2),
+    ],
+    "n_iter_no_change=2": [GridSearchCV(BOOSTED, {"n_iter_no_change": [None, 2]}, cv=2)],
+    "oob_score=True": [GridSearchCV(RandomForestClassifier(30), {"oob_score": [True]}, cv=2)],
+    "train_split=ValidSplit": [
+        GridSearchCV(skorch_net(train_split=None), {"train_split": [ValidSplit(2)]}, cv=2)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("reason", "search"), [(reason, each) for reason, some in CHOSEN.items() for each in some]
+)
+def test_a_split_that_a_search_may_choose_is_named_once(reason, search):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", TrainingWarning)
+        AIFTClassifier(search, random_state=0).fit(X, NOISE)
+    (message,) = (str(one.message) for one in told)
+    assert f"({reason}) splits patches, not candidates" in message
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "grid", [{"early_stopping": [False]}, {"alpha": [0.1, 1.0]}, {"validation_fraction": [0.2]}]
+)
+def test_a_search_that_chooses_no_split_is_not_suspected(grid):
+    AIFTClassifier(GridSearchCV(TINY_MLP, grid, cv=2), random_state=0).fit(X, NOISE)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whatever the network, pools get the estimator's own numbers, with a warning or without."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -12,8 +13,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, CNNFeatures
+from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier, CNNFeatures
 from aift_sklearn.errors import BackendWarning, DataError
+from aift_sklearn.networks.backbones import BACKBONES, Backbone
+from aift_sklearn.prediction import predictor
+from aift_sklearn.query import cold_start
+from aift_sklearn.scores import patch_consistency
 
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
@@ -64,6 +69,11 @@ class PerBatch(Head):
 class Double(Head):
     def forward(self, x):
         return self.conv.double()(x.double()).float() * self.p.float()
+
+
+class Undecided(Head):
+    def after(self, x):
+        return x * 2 if float(x.detach().mean()) > 0 else x * self.p
 
 
 class SelfScaled(Head):
@@ -150,6 +160,58 @@ def test_a_prediction_that_is_no_number_names_its_candidate(backend):
         assert np.isfinite(model.predict_proba(X)).all()
 
 
+QUERIES = {
+    "typical start": {},
+    "typical start in groups": {"groups": np.arange(len(X)) // 2},
+    "pretrained start": {"cold_start": "pretrained"},
+}
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("params", QUERIES.values(), ids=QUERIES)
+def test_an_embedding_that_is_no_number_names_its_candidate_in_the_cold_start(
+    params, backend, monkeypatch
+):
+    def build(pretrained):
+        torch.manual_seed(0)
+        return Backbone(SelfScaled(), head=nn.Linear(4, 5))
+
+    monkeypatch.setitem(BACKBONES, "self-scaled", build)
+    pool = X.copy()
+    pool[[7, 31]] = 0
+    model = AIFTClassifier(
+        CNNClassifier("self-scaled"), patches=AffinePatches(3), backend=backend, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BackendWarning)
+        learner = AIFTLearner(model)
+        for ask in (learner.query, lambda pool, **given: model.embed(pool)):
+            with pytest.raises(DataError, match=r"candidates? 7"):
+                ask(pool, n_instances=3, **params)
+        assert len(learner.query(X, n_instances=3, **params)[0]) == 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_a_subset_the_candidate_is_named_by_its_place_in_the_pool(seed, monkeypatch):
+    model = AIFTClassifier(CNNClassifier(SelfScaled()), patches=AffinePatches(3), random_state=0)
+    pool = X.copy()
+    pool[33:] = 0
+    monkeypatch.setattr(cold_start, "_MAX_EMBEDDED", 35)
+    with pytest.raises(DataError, match=r"candidate 3[3-9] of the pool") as refused:
+        AIFTLearner(model).query(pool, n_instances=3, random_state=seed)
+    assert refused.value.index >= 33
+
+
+@pytest.mark.parametrize("diversify", [2, 6])
+def test_a_query_names_what_no_score_can_be_told_of(diversify):
+    pool = X.copy()
+    pool[[7, 31]] = 0
+    model = classifier(SelfScaled, "torch").fit(X[:20], Y[:20])
+    for params in ({}, {"diversify": diversify}, {"random_extension": 2}, {"racing": False}):
+        with pytest.raises(DataError, match=r"candidates? 7"):
+            AIFTLearner(model).query(pool, n_instances=3, **params)
+
+
 def test_an_engine_that_fails_while_it_runs_is_replaced_and_tried_again(monkeypatch):
     model = classifier(activation(nn.ReLU), classes=["disc", "empty"]).partial_fit(X[:20], Y[:20])
     expected = model.set_params(backend="torch").predict_patch_proba(X)
@@ -191,9 +253,89 @@ def test_one_class_after_two_is_scored_by_the_estimator():
         assert (single.predict(X) == "disc").all()
 
 
-def test_tensors_are_pools_too():
-    model = classifier(activation(nn.ReLU)).fit(X[:20], Y[:20])
-    assert_array_equal(model.predict(torch.from_numpy(X)), model.predict(X))
+@pytest.fixture
+def it_pays(monkeypatch):
+    """Let "auto" take ONNX Runtime for pools as small as these."""
+    for name in ("_EXPORT_PIXELS", "_REFRESH_PIXELS"):
+        monkeypatch.setattr(predictor, name, 1)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """A note for every pass that ONNX Runtime has begun."""
+    seen = []
+    begin = engine.OnnxEngine.begin
+
+    def began(self, pool):
+        begin(self, pool)
+        seen.append(len(pool))
+
+    monkeypatch.setattr(engine.OnnxEngine, "begin", began)
+    return seen
+
+
+def expected_of(model, pool):
+    """What the estimator itself gives."""
+    alone = copy.copy(model).set_params(backend="torch")
+    return alone.predict_patch_proba(pool)
+
+
+def test_after_each_refit_auto_tries_anew_whatever_the_network_has_become(it_pays, begun):
+    model = classifier(activation(nn.ReLU), "auto")
+    networks = [activation(nn.ReLU), Double, Double, activation(nn.Tanh), Undecided]
+    for round_, (network, fits) in enumerate(zip(networks, [1, 0, 0, 1, 0], strict=True)):
+        model.set_params(estimator__backbone=network).fit(X[:20], Y[:20])
+        n = len(begun)
+        (found, scores, _), n_warnings = answers(model, X)
+        assert_allclose(found, expected_of(model, X), atol=1e-5)
+        assert_allclose(scores, patch_consistency(found), rtol=1e-6)
+        # Either every pass goes through it, or one warning tells why none does.
+        assert (len(begun) - n, n_warnings) == ((3, 0) if fits else (0, 1)), round_
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx"])
+def test_a_pipeline_that_is_refitted_on_one_class_and_on_two_again(backend, it_pays, begun):
+    features = CNNFeatures(activation(nn.ReLU), pretrained=False)
+    pipeline = make_pipeline(features, StandardScaler(), LogisticRegression())
+    model = AIFTClassifier(
+        pipeline,
+        patches=AffinePatches(3),
+        backend=backend,
+        classes=["disc", "empty"],
+        random_state=0,
+    )
+    learner = AIFTLearner(model.fit(X[:20], Y[:20]))
+    disc = X[Y == "disc"][:5]
+    assert_allclose(model.predict_patch_proba(X), expected_of(model, X), atol=1e-5)
+    assert len(begun) == 1
+    model.fit(disc, ["disc"] * 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BackendWarning)
+        assert (model.predict(X) == "disc").all()
+        # Too little is known to score by: the cold start is asked.
+        assert len(learner.query(X, n_instances=3, random_state=0)[0]) == 3
+    n = len(begun)
+    model.fit(X[:20], Y[:20])
+    indices, _ = learner.query(X, n_instances=3)
+    assert len(begun) == n + 1
+    scores = patch_consistency(expected_of(model, X))
+    assert_array_equal(indices, np.argsort(-scores, kind="stable")[:3])
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx", "torch"])
+def test_tensors_are_pools_too(backend, it_pays):
+    model = classifier(activation(nn.ReLU), backend).fit(X[:20], Y[:20])
+    tensor = torch.from_numpy(X)
+    assert_array_equal(model.predict(tensor), model.predict(X))
+    learner = AIFTLearner(model)
+    for params in ({}, {"diversify": 3}, {"random_extension": 2}, {"groups": np.arange(40) // 4}):
+        asked = {"n_instances": 4, "random_state": 0, **params}
+        indices, rows = learner.query(tensor, **asked)
+        assert_array_equal(indices, learner.query(X, **asked)[0])
+        assert_array_equal(rows, X[indices])
+    fresh = AIFTLearner(AIFTClassifier(CNNClassifier(activation(nn.ReLU)()), backend=backend))
+    asked = {"n_instances": 4, "random_state": 0}
+    assert_array_equal(fresh.query(tensor, **asked)[0], fresh.query(X, **asked)[0])
 
 
 def test_a_skorch_net_is_not_taken_for_a_cnn_of_this_package():

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from races import Table, run, softmax, table
-from samples import binary
+from samples import SHARED, binary
 
 from aift_sklearn import patch_consistency
 from aift_sklearn.errors import ParameterError
@@ -139,6 +139,52 @@ def test_those_who_dropped_out_near_the_bar_are_looked_at_again(b, places):
     assert np.isin(hidden, outcome.indices).all()
     assert_array_equal(outcome.indices, exact_top(P, b))
     assert outcome.cost < 0.6
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_race_that_saves_little_misses_nobody(seed):
+    """Patches of a candidate differ as much as candidates do, as over a strongly shrunk head."""
+    rng = np.random.default_rng(seed)
+    logits = 0.5 * rng.normal(size=(2000, 1, 1)) + rng.normal(size=(2000, 16, 1))
+    P = softmax(0.4 * np.concatenate([logits, -logits], axis=2))
+    outcome = run(P, 20)
+    assert outcome.cost == 1
+    assert recall(P, 20, outcome) == 1
+
+
+@pytest.mark.skipif(not (SHARED / "data").exists(), reason="the real images are not at hand")
+def test_a_race_over_a_shrunk_head_on_radiographs_misses_nobody():
+    from sklearn.linear_model import LogisticRegression
+
+    from aift_sklearn import AffinePatches, CNNFeatures
+    from aift_sklearn.scanning.engine import EstimatorEngine
+    from aift_sklearn.scanning.model import PatchModel
+    from aift_sklearn.scanning.pool_pass import PoolPass
+    from aift_sklearn.study import load_npz
+
+    data = load_npz(SHARED / "data" / "pneumoniamnist.npz", max_pool=600, random_state=0)
+    patches = AffinePatches.for_radiographs().fit(data.X)
+    model = PatchModel(CNNFeatures().fit(data.X[:1]), patches, np.empty(0), 4, 1)
+    E = PoolPass(EstimatorEngine(model)).embed_patches(data.X)
+    recalls = []
+    for n in (40, 100, 200):
+        head = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
+        head.fit(E[:n, ::4].reshape(4 * n, -1), np.repeat(data.y[:n], 4))
+        pool = E[n:].reshape(-1, E.shape[2])
+        P = head.predict_proba(pool).reshape(-1, 16, 2).astype(np.float32)
+        recalls.append(recall(P, 20, run(P, 20)))
+    assert np.mean(recalls) >= 0.99
+
+
+def test_those_who_dropped_out_are_looked_at_again():
+    """One candidate looks as sure as its neighbours, and is the best."""
+    P = np.repeat(table(600, 1, 2, 0), 16, axis=1)
+    order = exact_top(P, 600)
+    hidden = order[21]
+    P[hidden, 12:] = [[0.999, 0.001], [0.001, 0.999], [0.5, 0.5], [0.7, 0.3]]
+    P[hidden, :12] = P[order[21], 0]
+    assert hidden in exact_top(P, 20)
+    assert hidden in run(P, 20).indices
 
 
 @given(m=st.integers(1, 40), alpha=st.floats(2 / 3, 1), K=st.integers(2, 3))
