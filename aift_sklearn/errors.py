@@ -120,7 +120,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class MissingDependencyError(AIFTError, ImportError):
-    """An optional package is needed and not installed.
+    """An optional package is needed and not installed, or does not load.
 
     Parameters
     ----------
@@ -132,6 +132,8 @@ class MissingDependencyError(AIFTError, ImportError):
         What it was needed for.
     command : str, optional
         How to install it, where no extra brings it.
+    reason : str, optional
+        Why it does not load, where it is installed.
 
     Examples
     --------
@@ -141,8 +143,15 @@ class MissingDependencyError(AIFTError, ImportError):
     """
 
     def __init__(
-        self, package: str, *, extra: str = "", purpose: str, command: str | None = None
+        self,
+        package: str,
+        *,
+        extra: str = "",
+        purpose: str,
+        command: str | None = None,
+        reason: str | None = None,
     ) -> None:
         # The package is on no index: it is installed from its source.
         command = command or f'pip install ".[{extra}]" in a clone of aift-sklearn'
-        super().__init__(f"{purpose} needs {package}, which is not installed: {command}")
+        state = "is not installed" if reason is None else f"does not load ({reason})"
+        super().__init__(f"{purpose} needs {package}, which {state}: {command}")

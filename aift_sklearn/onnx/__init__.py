@@ -15,7 +15,10 @@ try:
     import onnxruntime as _onnxruntime
 except ImportError as error:
     raise MissingDependencyError(
-        error.name or "a package", extra="cpu", purpose="aift_sklearn.onnx"
+        error.name or "ONNX Runtime",
+        purpose="aift_sklearn.onnx",
+        command='pip install ".[cpu]", or ".[gpu]" for an NVIDIA GPU, in a clone of aift-sklearn',
+        reason=None if isinstance(error, ModuleNotFoundError) else str(error),
     ) from error
 
 _HOME = {

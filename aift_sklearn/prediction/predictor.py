@@ -26,6 +26,8 @@ BACKENDS = ("auto", "torch", "onnx")
 # the graph and open a session: seconds, and a fraction of one.
 _EXPORT_PIXELS = 2**25
 _REFRESH_PIXELS = 2**21
+# On a GPU, where the estimator is fast and kernels are planned anew after each round, in seconds.
+_GPU_PIXELS = 2**27
 
 
 class Seam:
@@ -145,10 +147,12 @@ class Predictor:
         m = n_views or count_patches(self.model.patches, shape) or 1
         n_floats = shape[0] * m * patch_floats(self.model.patches, shape)
         pixels = n_floats // shape[-3]
-        if pixels < (_EXPORT_PIXELS if self.shelf is None else _REFRESH_PIXELS):
-            return False
         weight = next(owner.module_.parameters(), None)
-        if weight is not None and weight.is_cuda:
+        on_gpu = weight is not None and weight.is_cuda
+        least = _EXPORT_PIXELS if self.shelf is None else _REFRESH_PIXELS
+        if pixels < (_GPU_PIXELS if on_gpu else least):
+            return False
+        if on_gpu:
             from ..onnx.runtime import choose_providers
 
             # A network on a GPU is faster than ONNX Runtime on the CPU.
@@ -157,8 +161,9 @@ class Predictor:
 
     def _step_aside(self, reason: Exception) -> None:
         self._onnx, self._failed = None, True
+        why = str(reason).rstrip(".")
         warn_caller(
-            f"scoring without ONNX Runtime, which is slower: {reason} It is tried again once the "
+            f"scoring without ONNX Runtime, which is slower: {why}. It is tried again once the "
             "model has learnt more. Pass backend='torch' to silence this.",
             BackendWarning,
         )

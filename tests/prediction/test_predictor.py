@@ -184,7 +184,9 @@ def test_a_package_that_cannot_be_loaded_is_told_of_once(it_pays, monkeypatch, t
         name for name in sys.modules if name.startswith(("aift_sklearn.onnx", "onnxrunt"))
     ]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.warns(BackendWarning, match=r"\.\[cpu\].* Pass backend='torch'"):
+    with pytest.warns(
+        BackendWarning, match=r"does not load \(libcudart.so is missing\): .*\.\[gpu\]"
+    ):
         assert_array_equal(model.predict_proba(X), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -278,8 +280,12 @@ def test_a_network_on_a_gpu_stays_there(providers, serves, it_pays, monkeypatch)
         module_ = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(is_cuda=True)]))
 
     model = PatchModel(OnGPU(), AffinePatches(4).fit(X), np.unique(Y), 4, 3)
-    found = predictor.Predictor(model).run(X, lambda done: done.engine, backend="auto", verbose=0)
-    assert isinstance(found, serves)
+    monkeypatch.setattr(predictor, "_GPU_PIXELS", 30 * 4 * 400)
+    for pool, expected in ((X[:30], serves), (X[:29], EstimatorEngine)):
+        found = predictor.Predictor(model).run(
+            pool, lambda done: done.engine, backend="auto", verbose=0
+        )
+        assert isinstance(found, expected)
 
 
 @pytest.mark.parametrize(("backend", "where"), [("onnx", "(CUDA|CPU)"), ("torch", "the estimator")])
