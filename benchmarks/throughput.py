@@ -317,10 +317,12 @@ def embedding(n=10_000, size=64):
     best = max(found, key=lambda key: found[key][0])
     model = PatchModel(features, AffinePatches(1).fit(pool[:1]), np.empty(0), 4, 3)
     seam = Seam()
-    seam.run(model, pool[:64], lambda whole: whole.embed(pool[:64]), backend="onnx")
+    seam.run(model, pool[:64], lambda whole: whole.embed(pool[:64]), backend="onnx", verbose=0)
     rates = {"engine": 0.0, "torch": 0.0}
     for _ in range(2):
-        took = seconds(lambda: seam.run(model, pool, lambda w: w.embed(pool), backend="onnx"))
+        took = seconds(
+            lambda: seam.run(model, pool, lambda w: w.embed(pool), backend="onnx", verbose=0)
+        )
         rates["engine"] = max(rates["engine"], n / took)
         rates["torch"] = max(
             rates["torch"], len(images) / min(seconds(found[best][1]) for _ in range(5))
