@@ -63,7 +63,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     max_epochs : int, default=10
         Passes over the images in one call.
     batch_size : int, default=32
-        Images per step.
+        Images per step. Predictions take as many at once, or fewer of large ones on a CPU.
     weight_decay : float, default=1e-4
         AdamW's decoupled weight decay.
     max_grad_norm : float, default=5.0

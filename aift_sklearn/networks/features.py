@@ -32,7 +32,7 @@ class CNNFeatures(
     pretrained : bool, default=True
         As of `CNNClassifier`; with False the embedding is a random one.
     batch_size : int, default=32
-        Images embedded at once.
+        Images embedded at once, at most: a CPU takes fewer of large ones.
     device : str, default="auto"
         "auto" is "cuda" where there is one, else "cpu".
 

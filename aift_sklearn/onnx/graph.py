@@ -60,6 +60,7 @@ class NetworkGraph:
     >>> graph.is_current(net)
     False
     >>> graph.refresh(net)
+    True
     >>> graph.is_current(net)
     True
     """
@@ -87,7 +88,7 @@ class NetworkGraph:
         self._check(twin)
         self.refresh(network)
 
-    def refresh(self, network: nn.Module) -> None:
+    def refresh(self, network: nn.Module) -> bool:
         """Write the weights of a network into the graph.
 
         Parameters
@@ -95,14 +96,23 @@ class NetworkGraph:
         network : nn.Module
             Of the same architecture as the one that was exported.
 
+        Returns
+        -------
+        bool
+            Whether the graph held others.
+
         Raises
         ------
         ExportError
             If its tensors or settings are not those of the graph, which is then as it was.
         """
-        numbers = self._numbers(network)
-        for name, k in self._places.items():
-            self.model.graph.initializer[k].raw_data = numbers[name]
+        numbers, constants = self._numbers(network), self.model.graph.initializer
+        changed = [
+            name for name, k in self._places.items() if constants[k].raw_data != numbers[name]
+        ]
+        for name in changed:
+            constants[self._places[name]].raw_data = numbers[name]
+        return bool(changed)
 
     def is_current(self, network: nn.Module) -> bool:
         """Whether the graph holds the weights of a network, bit for bit.

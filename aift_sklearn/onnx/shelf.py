@@ -64,12 +64,11 @@ class GraphShelf:
     def _is_refreshed(self, kept: _Kept, network: Any) -> bool:
         """Give a graph the present weights of a network; False where it is not of that any more."""
         kept.network = network
-        if not kept.graph.is_current(network):
-            kept.version = next(self._versions)
-            try:
-                kept.graph.refresh(network)
-            except ExportError:
-                return False
+        try:
+            if kept.graph.refresh(network):
+                kept.version = next(self._versions)
+        except ExportError:
+            return False
         return True
 
     def drop(self, graph: NetworkGraph) -> None:

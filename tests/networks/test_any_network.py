@@ -603,6 +603,19 @@ def test_the_batch_that_was_asked_for_is_used_and_not_more():
     assert max(seen) == 5
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [(64, [12]), (224, [10, 2]), (600, [1] * 12)], ids=str
+)
+def test_a_cpu_is_given_fewer_of_large_images(size, expected):
+    seen = []
+    backbone = Crowded(nn.AvgPool2d(size), 99, None, seen).eval()
+    backbone.channels_last = False
+    X = np.random.default_rng(0).integers(0, 256, (12, 3, size, size), dtype=np.uint8)
+    found = infer(backbone, backbone, X, batch_size=16, device="cpu")
+    assert seen == expected
+    assert_allclose(found, (X / 255).mean(axis=(2, 3)), atol=1e-3)
+
+
 @pytest.mark.parametrize("ask", ["fit", "embed", "transform"])
 def test_not_even_one_image_fits(ask):
     net = Crowded(nn.Conv2d(3, 4, 3), 0, NO_MEMORY[0], [])
