@@ -317,6 +317,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         X, y = _as_taught(X, y, like=self.X_training)
         continues = self._continues(fit_kwargs)
         if not continues and self._would_be_constant(y):
+            # What it was fitted to before the first of all labels is still not here.
+            self._labels_lack = self._labels_lack or self._n_untaught == len(self.y_training)
             self._n_untaught = 0
             return self
         learn = self.estimator.partial_fit if continues else self.estimator.fit
@@ -324,7 +326,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         return self
 
     def _would_be_constant(self, y: NDArray[Any]) -> bool:
-        """Tell which classes are forgotten where these labels alone are fitted to: never all."""
+        """Whether a fit to these labels alone would know one class; says which are forgotten."""
         known = getattr(self.estimator, "classes_", None) if _is_fitted(self.estimator) else None
         if known is None or y.ndim != 1:
             return False

@@ -435,6 +435,16 @@ def test_new_labels_of_one_class_alone_make_no_constant(table, estimator):
     np.testing.assert_array_equal(learner.predict(X), expected.predict(X))
 
 
+def test_labels_that_were_never_here_are_still_missed_after_new_ones_of_one_class(table):
+    X, y = table
+    learner = AIFTLearner(KNeighborsClassifier(1).fit(X, y), uncertainty_sampling)
+    one = np.flatnonzero(y == "benign")[:1]
+    with pytest.warns(TrainingWarning, match="stays as it was"):
+        learner.teach(X[one], y[one], only_new=True)
+    with pytest.warns(TrainingWarning, match="fitted anew to these"):
+        learner.teach(X[:6], y[:6])
+
+
 def test_labels_kept_without_training_outlive_a_later_failure(table):
     X, y = table
     learner = AIFTLearner(KNeighborsClassifier(), uncertainty_sampling)

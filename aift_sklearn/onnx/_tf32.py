@@ -32,8 +32,8 @@ def without_tf32(backends: Any = None) -> Iterator[None]:
     if backends is None:
         yield
         return
-    settings = _settings(backends)
     with _LOCK:
+        settings = _settings(backends)
         before = [getattr(owner, name) for owner, name, _ in settings]
         try:
             for owner, name, value in settings:
@@ -48,8 +48,12 @@ def _settings(backends: Any) -> list[tuple[Any, str, Any]]:
     """Owner, name and value of what is set."""
     cudnn, matmul = backends.cudnn, backends.cuda.matmul
     try:
-        _ = cudnn.allow_tf32, matmul.allow_tf32
+        _ = cudnn.allow_tf32
     except RuntimeError:
         # So torch says that the user has set operators one by one, as its newer releases can.
-        return [(one, "fp32_precision", "ieee") for one in (cudnn.conv, cudnn.rnn, matmul)]
-    return [(one, "allow_tf32", False) for one in (cudnn, matmul)]
+        settings = [(one, "fp32_precision", "ieee") for one in (cudnn.conv, cudnn.rnn)]
+    else:
+        settings = [(cudnn, "allow_tf32", False)]
+    # The older setting of products, once written, no longer follows the one for all of torch.
+    newer = hasattr(matmul, "fp32_precision")
+    return [*settings, (matmul, *(("fp32_precision", "ieee") if newer else ("allow_tf32", False)))]

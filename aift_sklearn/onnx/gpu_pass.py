@@ -106,7 +106,7 @@ class GpuPass:
     def load(self, network: onnx.ModelProto) -> None:
         """Take the network, or its newer weights."""
         self._network = to_float16(network, takes_half=True) if self.is_half else network
-        self._session = self._open_on_device(self._network, self._options)
+        self._session, self._turn = self._open_on_device(self._network, self._options), 0
 
     def __call__(
         self, candidates: Array, outputs: Sequence[str], views: Sequence[int] | None = None
@@ -139,21 +139,31 @@ class GpuPass:
         self, candidates: Array, views: list[int], outputs: Sequence[str], k: int
     ) -> list[Floats] | None:
         """Outputs (n, m', …); None, and other sessions from now on, where it could not be run."""
-        with self._lock:
-            network = self._session
+        network, turn = self._current_session()
         try:
             patches = self._cut(candidates, views, k)
             found = self._predict(network, patches, outputs)
         except Exception as error:
-            self._adapt(error, network, k)
-            return None
-        n, m = len(candidates), len(views)
-        return [one[: n * m].reshape(n, m, *one.shape[1:]) for one in found]
+            reason = error
+        else:
+            n, m = len(candidates), len(views)
+            return [one[: n * m].reshape(n, m, *one.shape[1:]) for one in found]
+        # Neither the error's frames nor this one hold what lies on the device any longer.
+        patches = network = None
+        self._adapt(reason.with_traceback(None), turn, k)
+        return None
 
-    def _adapt(self, error: Exception, network: Any, k: int) -> None:
+    def _current_session(self) -> tuple[Any, int]:
+        """What predicts, and how often it was replaced."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._open_on_device(self._network, self._options)
+            return self._session, self._turn
+
+    def _adapt(self, error: Exception, turn: int, k: int) -> None:
         """Take smaller batches or plainer kernels, or raise what neither would mend."""
         with self._lock:
-            if self._session is not network:
+            if self._turn != turn:
                 # Another worker has done so.
                 return
             if is_out_of_memory(error):
@@ -165,9 +175,8 @@ class GpuPass:
                 self._options = _PLAIN
             else:
                 raise error
-            # What the device holds of the larger batch is given back before.
-            self._session = network = None
-            self._session = self._open_on_device(self._network, self._options)
+            # Another is opened once this one has given its memory back.
+            self._session, self._turn = None, turn + 1
 
     def _cut(self, candidates: Array, views: list[int], k: int) -> Any:
         """Cut k patches, of which the last may be zeros, on the device."""

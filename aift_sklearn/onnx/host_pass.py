@@ -159,7 +159,7 @@ class HostPass:
                     raise
                 if len(batch) == 1:
                     raise patches_do_not_fit(1, self.size, error) from error
-                self.batch_size = min(self.batch_size, len(batch)) // 2
+                self.batch_size = min(self.batch_size, len(batch) // 2)
                 continue
             start += len(batch)
         return [one.reshape(*patches.shape[:2], *one.shape[1:]) for one in _concatenated(parts)]

@@ -119,9 +119,9 @@ class Predictor:
         shape = tuple(pool.shape)
         if backend == "torch" or len(shape) == 2 or self._failed:
             return None
-        if backend == "auto" and not self._pays(shape, n_views):
-            return None
         try:
+            if backend == "auto" and not self._pays(shape, n_views):
+                return None
             if self._onnx is None:
                 from ..onnx.engine import OnnxEngine
                 from ..onnx.shelf import GraphShelf

@@ -130,7 +130,7 @@ def check_proba(
             f"{gives} shape {proba.shape}; expected ({k}, {K}), a column for each of its classes_."
         )
     rows = proba[np.isfinite(proba).all(axis=1)]
-    low, high = rows.min(initial=0), rows.max(initial=1)
+    low, high = (rows.min(), rows.max()) if rows.size else (0.0, 1.0)
     if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
         raise DataError(
             f"{gives} values from {low:g} to {high:g}; expected probabilities in [0, 1], not "

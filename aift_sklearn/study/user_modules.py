@@ -137,12 +137,16 @@ def _read(spec: ModuleSpec) -> tuple[str, types.CodeType | None]:
         if source is None:
             data = Path(spec.origin).read_bytes() if spec.has_location and spec.origin else b""
             return hashlib.blake2b(data, digest_size=8).hexdigest(), None
-    except (ImportError, OSError):  # its file is gone
+    except (ImportError, OSError, SyntaxError, ValueError):  # its file is gone, or is no text
         return "", None
     try:
-        return _dumped(source), compile(source, spec.name, "exec", dont_inherit=True)
+        code = compile(source, spec.name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):  # it cannot be imported either
         return source, None
+    try:
+        return _dumped(source), code
+    except RecursionError:  # Python compiles deeper nesting than it walks through
+        return source, code
 
 
 def _dumped(source: str) -> str:

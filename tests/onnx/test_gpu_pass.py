@@ -222,6 +222,25 @@ def test_other_errors_are_raised(graph, geometry):
         gpu_pass(graph, geometry, Device(lambda *_: "the device is gone"))(X, ["logits"])
 
 
+def test_a_session_that_cannot_be_opened_anew_is_tried_again(graph, geometry, expected):
+    left = [1]
+
+    class Full(Device):
+        def __call__(self, model, **options):
+            if len(self.predicting) == 1 and options["cuda_options"] and left:
+                left.pop()
+                raise RuntimeError("CUDA out of memory")
+            return super().__call__(model, **options)
+
+    def refuse(options, shape):
+        return "CUDA out of memory" if shape[0] > 8 else None
+
+    found = gpu_pass(graph, geometry, Full(refuse), batch_size=16)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        found(X, ["logits"])
+    assert_allclose(found(X, ["logits"])[0], expected[0], atol=1e-4)
+
+
 @pytest.mark.parametrize("reason", ["CUDA out of memory", "No valid engine configs"])
 def test_several_workers_adapt_together(reason, graph, geometry, expected):
     def refuse(options, shape):
@@ -298,7 +317,7 @@ def settings_of_torch(one_by_one):
     if not one_by_one:
         parts = [SimpleNamespace(allow_tf32=allowed) for allowed in (True, False)]
         return SimpleNamespace(cudnn=parts[0], cuda=SimpleNamespace(matmul=parts[1])), parts
-    parts = [OneByOne(fp32_precision=precision) for precision in ("tf32", "none", "tf32")]
+    parts = [OneByOne(fp32_precision=precision) for precision in ("tf32", "none", "none")]
     cudnn = OneByOne(conv=parts[0], rnn=parts[1])
     return SimpleNamespace(cudnn=cudnn, cuda=SimpleNamespace(matmul=parts[2])), parts
 

@@ -558,6 +558,27 @@ def test_batches_are_halved_until_they_fit(error, fitted, scorer_of_it):
         hopeless(X, ["logits"])[0]
 
 
+def test_two_workers_that_run_out_of_memory_together_halve_once(scorer_of_it):
+    graph = scorer_of_it._source.take_network((3, 20, 20))[0]
+
+    def open_(model, **options):
+        session = open_session(model, **options)
+
+        class Shared:
+            def run(self, outputs, inputs):
+                if len(inputs["patches"]) > 1:
+                    # The other worker was here a moment before.
+                    found.batch_size = 1
+                    raise MemoryError
+                return session.run(outputs, inputs)
+
+        return Shared()
+
+    found = passes_of(scorer_of_it._source, graph, batch_size=2, open_session=open_, n_threads=1)
+    assert len(found(X[:3], ["logits"])[0]) == 3
+    assert found.batch_size == 1
+
+
 def test_other_errors_of_a_session_are_not_hidden(scorer_of_it):
     def open_(model, **options):
         class Broken:
