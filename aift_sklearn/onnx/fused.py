@@ -20,6 +20,7 @@ from ..patches._resampling import oversampling
 from .assembly import Nodes
 
 __all__ = [
+    "MOST_GRIDS",
     "float_graph",
     "head_graph",
     "patch_graph",
@@ -27,6 +28,9 @@ __all__ = [
     "softmax_graph",
     "view_grid",
 ]
+
+MOST_GRIDS = 16
+"""Choices of views whose `view_grid` is worth keeping: a race makes some, and takes them again."""
 
 
 def patch_graph(

@@ -11,7 +11,7 @@ Letters: n candidates, m patches of each, k patches of a batch.
 
 from __future__ import annotations
 
-import math
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,16 +20,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from .fused import float_graph, patch_graph, view_grid
-from .runtime import is_out_of_memory, open_session, patches_do_not_fit, to_float16
+from .fused import MOST_GRIDS, float_graph, patch_graph, view_grid
+from .runtime import (
+    batch_of_pixels,
+    is_out_of_memory,
+    open_session,
+    patches_do_not_fit,
+    to_float16,
+)
 
 __all__ = ["GpuPass"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-# A batch of patches of so many pixels keeps a GPU busy.
-_BUSY_PIXELS = 2**23
+# A batch of patches of so many pixels keeps a GPU busy, of this many at most.
+_BUSY_PIXELS, _MOST = 2**23, 2**14
 # Half precision in the layout and with the additions of cuDNN's fast kernels, planned without
 # trying all of them out. ONNX Runtime cannot run every convolution so.
 FAST = {
@@ -40,8 +46,6 @@ FAST = {
 }
 # In single precision all its digits count: what is compared with the estimator has them too.
 _PLAIN = {"use_tf32": "0"}
-# Choices of views whose places in a candidate are kept on the device.
-_MOST_GRIDS = 16
 
 
 class GpuPass:
@@ -95,12 +99,18 @@ class GpuPass:
         device: str = "cuda",
     ) -> None:
         self.image_shape, self.size, self.matrices = image_shape, size, matrices
-        self.is_half, self.batch_size = is_half, batch_size or _batch_size(size)
+        self.is_half = is_half
+        self.batch_size = batch_size or batch_of_pixels(_BUSY_PIXELS, size, fewest=1, most=_MOST)
         self._open, self._n_threads, self._device = open_session, n_threads, device
         self._lock = threading.Lock()
         self._options = FAST if is_half else _PLAIN
         self._cuts: dict[tuple[str, int | None], Any] = {}
-        self._grids: dict[tuple[int, ...], Any] = {}
+
+        def grid_on_device(views: tuple[int, ...]) -> Any:
+            assert matrices is not None
+            return _upload(view_grid(matrices[list(views)], image_shape[1:], size), device)
+
+        self._grid = functools.lru_cache(MOST_GRIDS)(grid_on_device)
         self.load(network)
 
     def load(self, network: onnx.ModelProto) -> None:
@@ -182,9 +192,12 @@ class GpuPass:
         """Cut k patches, of which the last may be zeros, on the device."""
         if self.matrices is None:
             chosen = candidates[:, views].reshape(-1, *candidates.shape[2:])
-            inputs = {"candidates": self._upload(chosen)}
+            inputs = {"candidates": _upload(chosen, self._device)}
         else:
-            inputs = {"candidates": self._upload(candidates), "grid": self._grid(tuple(views))}
+            inputs = {
+                "candidates": _upload(candidates, self._device),
+                "grid": self._grid(tuple(views)),
+            }
         # Most batches need not be filled up.
         is_full = len(candidates) * len(views) == k
         session = self._cut_session(candidates.dtype, None if is_full else k)
@@ -204,24 +217,6 @@ class GpuPass:
         session.run_with_iobinding(binding)
         fetched: list[Floats] = binding.copy_outputs_to_cpu()
         return fetched
-
-    def _upload(self, values: Array) -> Any:
-        import onnxruntime
-
-        return onnxruntime.OrtValue.ortvalue_from_numpy(
-            np.ascontiguousarray(values), self._device, 0
-        )
-
-    def _grid(self, views: tuple[int, ...]) -> Any:
-        """Where the pixels of some views lie, on the device."""
-        with self._lock:
-            if views not in self._grids:
-                assert self.matrices is not None
-                grid = view_grid(self.matrices[list(views)], self.image_shape[1:], self.size)
-                while len(self._grids) >= _MOST_GRIDS:
-                    del self._grids[next(iter(self._grids))]
-                self._grids[views] = self._upload(grid)
-            return self._grids[views]
 
     def _cut_session(self, dtype: np.dtype[Any], k: int | None) -> Any:
         """Session that cuts candidates of a type, and fills up to k patches."""
@@ -245,13 +240,7 @@ class GpuPass:
         )
 
 
-def _batch_size(size: tuple[int, int]) -> int:
-    """Patches of one batch.
+def _upload(values: Array, device: str) -> Any:
+    import onnxruntime
 
-    Examples
-    --------
-    >>> _batch_size((64, 64)), _batch_size((224, 224))
-    (2048, 128)
-    """
-    power = round(math.log2(_BUSY_PIXELS / (size[0] * size[1])))
-    return int(np.clip(2.0**power, 1, 2**14))
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values), device, 0)

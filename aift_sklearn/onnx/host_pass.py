@@ -19,8 +19,14 @@ import onnx
 from numpy.typing import NDArray
 
 from ..patches._resampling import Resampling, as_floats, cut_at_once, interleave, resampling
-from .fused import patch_graph, view_grid
-from .runtime import is_out_of_memory, open_session, patches_do_not_fit, to_float16
+from .fused import MOST_GRIDS, patch_graph, view_grid
+from .runtime import (
+    batch_of_pixels,
+    is_out_of_memory,
+    open_session,
+    patches_do_not_fit,
+    to_float16,
+)
 
 __all__ = ["HostPass"]
 
@@ -29,8 +35,6 @@ Floats = NDArray[np.float32]
 
 # A core's cache holds the activations of patches of so many pixels, of this many at most.
 _CACHED_PIXELS, _MOST = 2**16, 32
-# Choices of views whose places in a candidate are kept.
-_MOST_GRIDS = 16
 
 
 class HostPass:
@@ -80,7 +84,7 @@ class HostPass:
     ) -> None:
         self.image_shape, self.size, self.matrices = image_shape, size, matrices
         self.is_half, self.n_workers = is_half, n_threads
-        self.batch_size = batch_size or _batch_size(size)
+        self.batch_size = batch_size or batch_of_pixels(_CACHED_PIXELS, size, fewest=2, most=_MOST)
         self._open, self._buffers = open_session, threading.local()
         self._cut: _ByWeights | _InGraph | None = None
         if matrices is not None:
@@ -198,7 +202,7 @@ class _InGraph:
         open_session: Callable[[onnx.ModelProto], Any],
     ) -> None:
         self._session = open_session(patch_graph(matrices, image_shape, size, np.float32))
-        self._grid_of = functools.lru_cache(_MOST_GRIDS)(
+        self._grid_of = functools.lru_cache(MOST_GRIDS)(
             lambda views: view_grid(matrices[list(views)], image_shape[1:], size)
         )
 
@@ -210,19 +214,6 @@ class _InGraph:
         """Cut patches into out (n, m', C, h, w)."""
         inputs = {"candidates": candidates, "grid": self._grid_of(views)}
         out[:] = self._session.run(["patches"], inputs)[0].reshape(out.shape)
-
-
-def _batch_size(size: tuple[int, int]) -> int:
-    """Patches of one batch.
-
-    Examples
-    --------
-    >>> _batch_size((64, 64)), _batch_size((224, 224))
-    (16, 2)
-    """
-    # Powers of two fill whole vectors, and are made of candidates that are cut at once.
-    power = round(math.log2(_CACHED_PIXELS / (size[0] * size[1])))
-    return int(np.clip(2.0**power, 2, _MOST))
 
 
 def _concatenated(parts: Sequence[Sequence[Floats]]) -> list[Floats]:

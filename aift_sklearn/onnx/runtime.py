@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from .._threads import count_threads
 from ..errors import OutOfMemoryError, ParameterError, ProviderWarning
 
 __all__ = [
+    "batch_of_pixels",
     "choose_providers",
     "count_threads",
     "is_out_of_memory",
@@ -164,3 +166,19 @@ def patches_do_not_fit(k: int, size: tuple[int, int], error: Exception) -> OutOf
         f"{k} patches of {size[0]} x {size[1]} pixels do not fit the memory that is left "
         f"({error}). Free some, or pass smaller patches: AffinePatches(size=...)."
     )
+
+
+def batch_of_pixels(pixels: int, size: tuple[int, int], *, fewest: int, most: int) -> int:
+    """Patches of a size that have about so many pixels, as a power of two between two others.
+
+    Powers of two fill whole vectors, and are made of candidates that are cut at once.
+
+    Examples
+    --------
+    >>> batch_of_pixels(2**16, (64, 64), fewest=2, most=32)
+    16
+    >>> batch_of_pixels(2**16, (224, 224), fewest=2, most=32)
+    2
+    """
+    power = round(math.log2(pixels / (size[0] * size[1])))
+    return int(min(max(2.0**power, fewest), most))

@@ -148,10 +148,10 @@ def test_where_views_lie_is_sent_once(graph, geometry):
     for _ in range(3):
         found(X, ["logits"])
         found(X, ["logits"], [1])
-    assert len({id(value) for value in found._grids.values()}) == 2
+    assert found._grid.cache_info().misses == 2
     for first in range(40):
         found(X[:1], ["logits"], [first % M] * (first // M + 1))
-    assert len(found._grids) == 16
+    assert found._grid.cache_info().currsize == 16
 
 
 def test_newer_weights_are_taken(source, graph, geometry, expected):

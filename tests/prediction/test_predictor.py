@@ -54,20 +54,6 @@ def classifier(backend="auto", backbone=None, **params):
 
 
 @pytest.fixture
-def passes(monkeypatch):
-    """Numbers of candidates that ONNX Runtime was given."""
-    seen = []
-    begin = engine.OnnxEngine.begin
-
-    def spy(self, pool):
-        begin(self, pool)
-        seen.append(len(pool))
-
-    monkeypatch.setattr(engine.OnnxEngine, "begin", spy)
-    return seen
-
-
-@pytest.fixture
 def it_pays(monkeypatch):
     monkeypatch.setattr(predictor, "_EXPORT_PIXELS", 20 * 4 * 400)
     monkeypatch.setattr(predictor, "_REFRESH_PIXELS", 10 * 4 * 400)
@@ -106,33 +92,33 @@ def test_parts_are_as_large_as_their_patches_allow(size, n_patches, most):
     assert sum(seen) == len(pool) * of_a_candidate
 
 
-def test_backends_agree_round_after_round(passes):
+def test_backends_agree_round_after_round(begun):
     fast, slow = (classifier(name, classes=["disc", "empty"]) for name in ("onnx", "torch"))
     for start in (0, 10, 20):
         for model in (fast, slow):
             model.partial_fit(X[start : start + 10], Y[start : start + 10])
-        n = len(passes)
+        n = len(begun)
         assert_allclose(fast.predict_patch_proba(X), slow.predict_patch_proba(X), atol=1e-5)
         assert_allclose(fast.predict_proba(X), slow.predict_proba(X), atol=1e-5)
         scores = fast.score_candidates(X, alpha=0.5)
         assert_allclose(scores, slow.score_candidates(X, alpha=0.5), rtol=1e-3, atol=1e-6)
-        assert len(passes) == n + 3
+        assert len(begun) == n + 3
         assert fast.predict_proba(X).dtype == slow.predict_proba(X).dtype
 
 
-def test_large_pools_are_exported_and_small_ones_are_not(passes, it_pays):
+def test_large_pools_are_exported_and_small_ones_are_not(begun, it_pays):
     model = classifier().fit(X[:30], Y[:30])
     small = model.predict_proba(X[:19])
-    assert passes == []
+    assert begun == []
     assert_allclose(model.predict_proba(X[:20])[:19], small, atol=1e-5)
-    assert passes == [20]
+    assert begun == [20]
     model.predict_proba(X[:10])
-    assert passes == [20, 10], "it is there now, and a session is soon open"
+    assert begun == [20, 10], "it is there now, and a session is soon open"
     model.predict_proba(X[:9])
-    assert passes == [20, 10]
+    assert begun == [20, 10]
 
 
-def test_an_export_serves_later_rounds_too(passes, it_pays, monkeypatch):
+def test_an_export_serves_later_rounds_too(begun, it_pays, monkeypatch):
     exported = []
     real = shelf._export
     monkeypatch.setattr(
@@ -140,25 +126,25 @@ def test_an_export_serves_later_rounds_too(passes, it_pays, monkeypatch):
     )
     model = classifier(classes=["disc", "empty"]).partial_fit(X[:10], Y[:10])
     for n in (20, 10, 10):
-        passes.clear()
+        begun.clear()
         fast = model.predict_proba(X[:n])
-        assert passes == [n], "from the second round on small pools go through it as well"
+        assert begun == [n], "from the second round on small pools go through it as well"
         slow = model.set_params(backend="torch").predict_proba(X[:n])
         assert_allclose(fast, slow, atol=1e-5)
         model.set_params(backend="auto").partial_fit(X[20:30], Y[20:30])
     assert len(exported) == 1
 
 
-def test_queries_use_it(passes, it_pays):
+def test_queries_use_it(begun, it_pays):
     learner = AIFTLearner(classifier(), X_training=X[:20], y_training=Y[:20])
     learner.query(X, n_instances=3)
-    assert passes == [50]
+    assert begun == [50]
 
 
-def test_torch_is_kept_to_where_it_is_asked_for(passes, it_pays):
+def test_torch_is_kept_to_where_it_is_asked_for(begun, it_pays):
     model = classifier("torch").fit(X[:30], Y[:30])
     model.predict_proba(X)
-    assert passes == []
+    assert begun == []
     with pytest.raises(ParameterError, match=r"^backend='magic'"):
         model.set_params(backend="magic").predict_proba(X)
 
@@ -215,7 +201,7 @@ class Undecided(nn.Module):
 
 
 @pytest.mark.parametrize("backend", ["auto", "onnx"])
-def test_a_network_that_cannot_be_exported_is_told_of_once(backend, it_pays, passes):
+def test_a_network_that_cannot_be_exported_is_told_of_once(backend, it_pays, begun):
     model = classifier(backend, Undecided()).fit(X[:30], Y[:30])
     with pytest.warns(BackendWarning, match=r"cannot be exported .* Pass backend='torch'") as told:
         proba = model.predict_proba(X)
@@ -223,7 +209,7 @@ def test_a_network_that_cannot_be_exported_is_told_of_once(backend, it_pays, pas
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_array_equal(model.predict_proba(X), proba)
-    assert passes == []
+    assert begun == []
 
 
 def test_other_estimators_predict_themselves(it_pays):

@@ -260,20 +260,6 @@ def it_pays(monkeypatch):
         monkeypatch.setattr(predictor, name, 1)
 
 
-@pytest.fixture
-def begun(monkeypatch):
-    """A note for every pass that ONNX Runtime has begun."""
-    seen = []
-    begin = engine.OnnxEngine.begin
-
-    def began(self, pool):
-        begin(self, pool)
-        seen.append(len(pool))
-
-    monkeypatch.setattr(engine.OnnxEngine, "begin", began)
-    return seen
-
-
 def expected_of(model, pool):
     """What the estimator itself gives."""
     alone = copy.copy(model).set_params(backend="torch")
