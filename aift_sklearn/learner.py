@@ -288,7 +288,11 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         elif lacks:
             self._miss_labels(len(y))
         self._labels_lack = lacks
-        self._learn(learn, X, y, bootstrap, fit_kwargs)
+        try:
+            self._learn(learn, X, y, bootstrap, fit_kwargs)
+        except TrainingInterrupted:
+            self._labels_lack = lacks and continues
+            raise
         self._labels_lack = lacks and continues
         return self
 
@@ -316,7 +320,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             return self._fit_to_known(bootstrap, **fit_kwargs)
         X, y = _as_taught(X, y, like=self.X_training)
         continues = self._continues(fit_kwargs)
-        if not continues and self._would_be_constant(y):
+        if not continues and self._stays_as_it_was(y):
             # What it was fitted to before the first of all labels is still not here.
             self._labels_lack = self._labels_lack or self._n_untaught == len(self.y_training)
             self._n_untaught = 0
@@ -325,8 +329,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         self._learn(learn, X, y, bootstrap, fit_kwargs)
         return self
 
-    def _would_be_constant(self, y: NDArray[Any]) -> bool:
-        """Whether a fit to these labels alone would know one class; says which are forgotten."""
+    def _stays_as_it_was(self, y: NDArray[Any]) -> bool:
+        """Whether these labels, of one class alone, are not fitted to; says what is forgotten."""
         known = getattr(self.estimator, "classes_", None) if _is_fitted(self.estimator) else None
         if known is None or y.ndim != 1:
             return False

@@ -24,7 +24,13 @@ from aift_sklearn import (
     CNNClassifier,
     aift_sampling,
 )
-from aift_sklearn.errors import DataError, LabelError, ParameterError, TrainingWarning
+from aift_sklearn.errors import (
+    DataError,
+    LabelError,
+    ParameterError,
+    TrainingInterrupted,
+    TrainingWarning,
+)
 from aift_sklearn.query import make_query_strategy, patch_entropy
 
 
@@ -443,6 +449,28 @@ def test_labels_that_were_never_here_are_still_missed_after_new_ones_of_one_clas
         learner.teach(X[one], y[one], only_new=True)
     with pytest.warns(TrainingWarning, match="fitted anew to these"):
         learner.teach(X[:6], y[:6])
+
+
+class Stopped(KNeighborsClassifier):
+    """Learns, and is stopped then."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        if len(y) == 6:
+            raise TrainingInterrupted("stopped")
+        return self
+
+
+def test_labels_that_were_never_here_are_missed_no_longer_after_an_interrupted_fit(table):
+    X, y = table
+    learner = AIFTLearner(Stopped(1).fit(X, y), uncertainty_sampling)
+    with (
+        pytest.warns(TrainingWarning, match="fitted anew to these 6"),
+        pytest.raises(TrainingInterrupted),
+    ):
+        learner.teach(X[:6], y[:6])
+    learner.teach(X[6:8], y[6:8])
+    assert learner.predict(X[:8]).tolist() == y[:8].tolist()
 
 
 def test_labels_kept_without_training_outlive_a_later_failure(table):

@@ -2,9 +2,10 @@
 
 A candidate crosses the bus once, as bytes; a graph cuts its patches there, and they stay there.
 
-Every batch that the network is given has the same shape: for another, cuDNN makes its plans anew,
-which takes a hundred times as long as a batch. So what is left over is filled up with zeros, on the
-device. Patches are cut by a session of their own: it stays when the network takes new weights.
+The network is given batches of few shapes: for another, cuDNN makes its plans anew, which takes a
+hundred times as long as a batch. So what is left over is filled up with zeros, on the device, and a
+smaller shape is planned once so much was filled up that it pays. Patches are cut by a session of
+their own: it stays when the network takes new weights.
 
 Letters: n candidates, m patches of each, k patches of a batch.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..errors import BackendWarning
 from .fused import MOST_GRIDS, float_graph, patch_graph, view_grid
 from .runtime import (
     batch_of_pixels,
@@ -36,6 +39,9 @@ Floats = NDArray[np.float32]
 
 # A batch of patches of so many pixels keeps a GPU busy, of this many at most.
 _BUSY_PIXELS, _MOST = 2**23, 2**14
+# A batch may have a fourth of the patches of the next larger one. It takes as long to plan as this
+# many full batches take to be computed.
+_SHRINK, _PLANNED_IN = 4, 100
 # Half precision in the layout and with the additions of cuDNN's fast kernels, planned without
 # trying all of them out. ONNX Runtime cannot run every convolution so.
 FAST = {
@@ -105,6 +111,7 @@ class GpuPass:
         self._lock = threading.Lock()
         self._options = FAST if is_half else _PLAIN
         self._cuts: dict[tuple[str, int | None], Any] = {}
+        self._filled: dict[int, float] = {}
 
         def grid_on_device(views: tuple[int, ...]) -> Any:
             assert matrices is not None
@@ -116,7 +123,7 @@ class GpuPass:
     def load(self, network: onnx.ModelProto) -> None:
         """Take the network, or its newer weights."""
         self._network = to_float16(network, takes_half=True) if self.is_half else network
-        self._session, self._turn = self._open_on_device(self._network, self._options), 0
+        self._session, self._turn = self._open_network(), 0
 
     def __call__(
         self, candidates: Array, outputs: Sequence[str], views: Sequence[int] | None = None
@@ -151,7 +158,9 @@ class GpuPass:
         """Outputs (n, m', …); None, and other sessions from now on, where it could not be run."""
         network, turn = self._current_session()
         try:
-            patches = self._cut(candidates, views, k)
+            patches = self._cut(
+                candidates, views, self._filled_size(len(candidates) * len(views), k)
+            )
             found = self._predict(network, patches, outputs)
         except Exception as error:
             reason = error
@@ -167,8 +176,39 @@ class GpuPass:
         """What predicts, and how often it was replaced."""
         with self._lock:
             if self._session is None:
-                self._session = self._open_on_device(self._network, self._options)
+                self._session = self._open_network()
             return self._session, self._turn
+
+    def _open_network(self) -> Any:
+        try:
+            return self._open_on_device(self._network, self._options)
+        except Exception as error:
+            if self._options is not FAST or is_out_of_memory(error):
+                raise
+            self._take_plain_kernels(error)
+        return self._open_on_device(self._network, self._options)
+
+    def _take_plain_kernels(self, error: Exception) -> None:
+        warnings.warn(
+            f"ONNX Runtime cannot run this network by cuDNN's fastest kernels ({error}); others "
+            "are used, which take up to three times as long.",
+            BackendWarning,
+            stacklevel=2,
+        )
+        self._options = _PLAIN
+
+    def _filled_size(self, n_patches: int, k: int) -> int:
+        """Patches that these are filled up to: k, or fewer once so many were filled up."""
+        size = k
+        with self._lock:
+            while size // _SHRINK >= n_patches:
+                smaller = size // _SHRINK
+                saved = self._filled.get(smaller, 0.0) + (size - smaller) / k
+                self._filled[smaller] = saved
+                if saved < _PLANNED_IN:
+                    break
+                size = smaller
+        return size
 
     def _adapt(self, error: Exception, turn: int, k: int) -> None:
         """Take smaller batches or plainer kernels, or raise what neither would mend."""
@@ -181,8 +221,9 @@ class GpuPass:
                     raise patches_do_not_fit(1, self.size, error) from error
                 self.batch_size = min(self.batch_size, k // 2)
                 self._cuts.clear()
+                self._filled.clear()
             elif self._options is FAST:
-                self._options = _PLAIN
+                self._take_plain_kernels(error)
             else:
                 raise error
             # Another is opened once this one has given its memory back.

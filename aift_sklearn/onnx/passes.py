@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .._checks import check_int
 from .._threads import count_threads
 from ..errors import ParameterError
+from .fused import float_graph
 from .gpu_pass import GpuPass
 from .host_pass import HostPass
 from .runtime import choose_providers, open_session
@@ -93,8 +94,8 @@ def open_pass(
     chosen = choose_providers(providers)
     if chosen[0] == GpuPass.provider:
         # One that does not load is warned of, once, and the work is arranged for the CPU.
-        probe = open_session(network.SerializeToString(), providers=chosen)
-        chosen = list(probe.get_providers())
+        least = float_graph((1, 1, 1), np.float32).SerializeToString()
+        chosen = list(open_session(least, providers=chosen).get_providers())
     on_gpu = chosen[0] == GpuPass.provider
     make: Callable[..., PatchPass] = GpuPass if on_gpu else HostPass
     return make(

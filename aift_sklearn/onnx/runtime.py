@@ -87,7 +87,8 @@ def open_session(
     n_threads : int, optional
         Threads of the CPU; by default the cores of the process.
     cuda_options : mapping of str to str, optional
-        Options of ONNX Runtime's CUDA provider.
+        Options of ONNX Runtime's CUDA provider. With some, the default log of ONNX Runtime in this
+        process tells of fatal errors only from then on.
 
     Returns
     -------

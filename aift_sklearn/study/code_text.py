@@ -114,11 +114,12 @@ def _globals_text(function: types.FunctionType, describe: Describe) -> str:
 
 
 def _members(held: list[Any], code: types.CodeType) -> dict[str, Any]:
-    """Functions and classes of the user's modules as they were loaded.
+    """Functions, classes and plain values of the user's modules as they are.
 
-    The files, by which modules are told, may have changed since.
+    The files, by which modules are told, may have changed since, and values have been set.
     """
     names = {name for each in codes(code) for name in each.co_names}
+    changed = _names(code, "STORE_ATTR")
     members: dict[str, Any] = {}
     waiting = [each for each in held if isinstance(each, types.ModuleType)]
     while waiting:
@@ -129,9 +130,23 @@ def _members(held: list[Any], code: types.CodeType) -> dict[str, Any]:
             key, value = f"{module.__name__}.{name}", vars(module)[name]
             if isinstance(value, types.ModuleType) and key not in members:
                 waiting.append(value)
-            if isinstance(value, types.FunctionType | types.ModuleType | type):
+            is_set = _is_plain(value) and name not in changed | _assigned(module)
+            if is_set or isinstance(value, types.FunctionType | types.ModuleType | type):
                 members[key] = value
     return members
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
+
+
+def _assigned(module: types.ModuleType) -> set[str]:
+    """Names that a module's own functions assign, and those of its language."""
+    functions = [v for v in vars(module).values() if isinstance(v, types.FunctionType)]
+    assigned = [_names(each.__code__, "STORE_GLOBAL") for each in functions]
+    return set().union(*assigned) | {name for name in vars(module) if name.startswith("__")}
 
 
 def _is_record(value: Any, code: types.CodeType) -> bool:

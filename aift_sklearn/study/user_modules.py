@@ -64,21 +64,25 @@ def module_text(module: types.ModuleType | str) -> str:
     name = module if isinstance(module, str) else module.__name__
     # One that was loaded from a file may be known under no name.
     known = None if isinstance(module, str) else getattr(module, "__spec__", None)
-    sources: dict[str, str] = {}
+    digests: dict[str, str] = {}
     waiting = [name]
     while waiting:
         each = waiting.pop()
         # A package is run before what lies in it.
         waiting += [each.rpartition(".")[0]] if "." in each else []
-        spec = None if each in sources else (each == name and known) or _find(each)
+        spec = None if each in digests else (each == name and known) or _find(each)
         if spec is None or _is_of_others(spec):
             continue
-        sources[each], code = _read(spec)
-        waiting += [] if code is None else imported(code, spec.parent)
-    if not sources:
-        return f"module {name}"
-    told = repr(sorted(sources.items())).encode()
-    return f"module {name} #{hashlib.blake2b(told, digest_size=8).hexdigest()}"
+        digests[each], more = _read(spec)
+        waiting += more
+    return (
+        f"module {name} #{_digest(repr(sorted(digests.items())))}" if digests else f"module {name}"
+    )
+
+
+def _digest(text: str | bytes) -> str:
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def imported(code: types.CodeType, package: str | None) -> list[str]:
@@ -125,34 +129,41 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 def _is_of_others(spec: ModuleSpec) -> bool:
-    if spec.origin in ("built-in", "frozen"):
+    if spec.origin in ("built-in", "frozen") or spec.name in sys.stdlib_module_names:
         return True
     return spec.origin is not None and lies_in_package(spec.origin)
 
 
-def _read(spec: ModuleSpec) -> tuple[str, types.CodeType | None]:
-    """Source of a module without its remarks, or its file where it has none, and its code."""
+def _read(spec: ModuleSpec) -> tuple[str, tuple[str, ...]]:
+    """Digest of a module's source without its remarks, or of its file, and what it imports."""
     try:
         source = getattr(spec.loader, "get_source", lambda _: None)(spec.name)
         if source is None:
             data = Path(spec.origin).read_bytes() if spec.has_location and spec.origin else b""
-            return hashlib.blake2b(data, digest_size=8).hexdigest(), None
+            return _digest(data), ()
     except (ImportError, OSError, SyntaxError, ValueError):  # its file is gone, or is no text
-        return "", None
+        return "", ()
+    return _parse(source, spec.name, spec.parent)
+
+
+# Every method of an estimator that names a module asks for it.
+@functools.lru_cache(2**12)
+def _parse(source: str, name: str, package: str | None) -> tuple[str, tuple[str, ...]]:
     try:
-        code = compile(source, spec.name, "exec", dont_inherit=True)
+        code = compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):  # it cannot be imported either
-        return source, None
+        return _digest(source), ()
     try:
-        return _dumped(source), code
+        dumped = _dumped(source)
     except RecursionError:  # Python compiles deeper nesting than it walks through
-        return source, code
+        dumped = source
+    return _digest(dumped), tuple(imported(code, package))
 
 
 def _dumped(source: str) -> str:
     tree = ast.parse(source)
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
-        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
     return ast.dump(tree)

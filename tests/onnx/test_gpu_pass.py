@@ -1,6 +1,8 @@
 """The pass on a GPU, with sessions that say that they run there and run on the CPU."""
 
+import contextlib
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ from samples import make_blobs
 from torch import nn
 
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
-from aift_sklearn.errors import OutOfMemoryError, ParameterError
+from aift_sklearn.errors import BackendWarning, OutOfMemoryError, ParameterError
 
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("onnxscript", reason="the extra cpu is not installed")
@@ -209,12 +211,63 @@ def test_what_the_fast_kernels_cannot_do_is_done_by_plain_ones(graph, geometry, 
 
     opened = Device(refuse)
     found = gpu_pass(graph, geometry, opened, is_half=True, batch_size=16)
-    assert_allclose(found(X, ["logits"])[0], expected[0], atol=0.05)
+    with pytest.warns(BackendWarning, match="fastest kernels .No valid engine configs"):
+        assert_allclose(found(X, ["logits"])[0], expected[0], atol=0.05)
     n_opened = len(opened.options)
     found(X, ["logits"])
     found.load(graph)
     assert "fuse_conv_bias" not in opened.options[-1], "not tried again"
     assert len(opened.options) == n_opened + 1
+
+
+def test_options_that_a_session_refuses_are_left_away(graph, geometry, expected):
+    class Picky(Device):
+        def __call__(self, model, **options):
+            if "prefer_nhwc" in (options.get("cuda_options") or {}):
+                raise RuntimeError("unknown option")
+            return super().__call__(model, **options)
+
+    with pytest.warns(BackendWarning, match="unknown option"):
+        found = gpu_pass(graph, geometry, Picky(), is_half=True)
+    assert_allclose(found(X, ["logits"])[0], expected[0], atol=0.05)
+
+
+def test_what_cannot_be_opened_at_all_is_raised(graph, geometry):
+    def refuse(model, **options):
+        raise RuntimeError("no such device")
+
+    with pytest.raises(RuntimeError, match="no such device"):
+        gpu_pass(graph, geometry, refuse)
+    with (
+        pytest.warns(BackendWarning, match="fastest kernels"),
+        pytest.raises(RuntimeError, match="no such device"),
+    ):
+        gpu_pass(graph, geometry, refuse, is_half=True)
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [
+        # Of 512 patches 384 are saved by batches of 128: 134 of them are 100 full ones.
+        (9, {512: 133, 128: 867}),
+        (1, {512: 133, 128: 533, 32: 334}),
+        (102, {512: 1000}),
+    ],
+)
+def test_smaller_batches_are_planned_once_much_was_filled_up(n, sizes, graph, geometry, expected):
+    opened = Device()
+    found = gpu_pass(graph, geometry, opened, batch_size=512)
+    for _ in range(1000):
+        # What fills up is cheap enough for a test, and the network is not.
+        found._predict = lambda session, patches, outputs: (
+            opened.shapes.append(patches.shape()) or [np.zeros((patches.shape()[0], 9))]
+        )
+        found(X[:1].repeat(n, axis=0), ["logits"])
+    assert Counter(shape[0] for shape in opened.shapes) == sizes
+    del found._predict
+    opened.shapes.clear()
+    assert_allclose(found(X[:n], ["logits"])[0], expected[0][:n], atol=1e-4)
+    assert [shape[0] for shape in opened.shapes[-1:]] == [min(sizes)]
 
 
 def test_other_errors_are_raised(graph, geometry):
@@ -248,13 +301,14 @@ def test_several_workers_adapt_together(reason, graph, geometry, expected):
         return None if ok else reason
 
     found = gpu_pass(graph, geometry, Device(refuse), is_half=True, batch_size=16)
+    warns = contextlib.nullcontext() if "memory" in reason else pytest.warns(BackendWarning)
     barrier = threading.Barrier(4)
 
     def work(k):
         barrier.wait()
         return found(X[k::4], ["logits"])[0]
 
-    with ThreadPoolExecutor(4) as workers:
+    with warns, ThreadPoolExecutor(4) as workers:
         for k, logits in enumerate(workers.map(work, range(4))):
             assert_allclose(logits, expected[0][k::4], atol=0.05)
     assert found.batch_size == (8 if "memory" in reason else 16)

@@ -135,6 +135,38 @@ def test_a_constant_of_a_module_counts(folder):
     )
 
 
+@pytest.mark.parametrize("value", [2, 2.5, "two", b"2", None, True, (1, (2, "x"))])
+def test_a_value_that_was_set_in_a_module_counts(folder, value):
+    ask = "import mine\n" + ASK.format("mine.pick(mine.STEP)")
+    before = told(folder, ask, {"mine.py": "STEP = 3\n" + PICK})
+    scope = {"__name__": "__main__"}
+    exec(compile(ask, "<cell>", "exec"), scope)
+    assert describe_strategy(scope["ask"]) == before
+    scope["mine"].STEP = value
+    assert describe_strategy(scope["ask"]) != before
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        ({"mine.py": "CALLS = 0\n" + PICK}, "mine.CALLS += 1\n    return mine.pick(n_instances)"),
+        (
+            {"mine.py": "CALLS = 0\ndef pick(n):\n    global CALLS\n    CALLS += 1\n"},
+            "return mine.pick(n_instances), mine.CALLS",
+        ),
+    ],
+)
+def test_a_module_that_counts_calls_stays_the_same(folder, count):
+    sources, body = count
+    ask = f"import mine\ndef ask(learner, X, n_instances=1):\n    {body}\n"
+    before = told(folder, ask, sources)
+    scope = {"__name__": "__main__"}
+    exec(compile(ask, "<cell>", "exec"), scope)
+    scope["ask"](None, None)
+    assert scope["mine"].CALLS == 1
+    assert describe_strategy(scope["ask"]) == before
+
+
 def test_modules_that_nothing_reaches_do_not_count(folder):
     ask = "import mine\n" + ASK.format("mine.pick(n_instances)")
     before = told(folder, ask, {"mine.py": PICK, "apart.py": PICK})
