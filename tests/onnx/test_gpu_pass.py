@@ -246,28 +246,32 @@ def test_what_cannot_be_opened_at_all_is_raised(graph, geometry):
 
 
 @pytest.mark.parametrize(
-    ("n", "sizes"),
+    ("n", "views", "sizes"),
     [
-        # Of 512 patches 384 are saved by batches of 128: 134 of them are 100 full ones.
-        (9, {512: 133, 128: 867}),
-        (1, {512: 133, 128: 533, 32: 334}),
-        (102, {512: 1000}),
+        # Of 64 patches 48 are saved by batches of 16: 134 times that are 100 full ones.
+        (3, None, {64: 133, 16: 567}),
+        (1, [4], {64: 133, 16: 533, 4: 34}),
+        (9, None, {64: 700}),
     ],
 )
-def test_smaller_batches_are_planned_once_much_was_filled_up(n, sizes, graph, geometry, expected):
-    opened = Device()
-    found = gpu_pass(graph, geometry, opened, batch_size=512)
-    for _ in range(1000):
+def test_smaller_batches_are_planned_once_much_was_filled_up(
+    n, views, sizes, graph, geometry, expected
+):
+    found = gpu_pass(graph, geometry, Device(), batch_size=64)
+    shapes = []
+
+    def predict(session, patches, outputs):
         # What fills up is cheap enough for a test, and the network is not.
-        found._predict = lambda session, patches, outputs: (
-            opened.shapes.append(patches.shape()) or [np.zeros((patches.shape()[0], 9))]
-        )
-        found(X[:1].repeat(n, axis=0), ["logits"])
-    assert Counter(shape[0] for shape in opened.shapes) == sizes
+        shapes.append(patches.shape()[0])
+        return [np.zeros((shapes[-1], 9))]
+
+    found._predict = predict
+    for _ in range(700):
+        found(X[:n], ["logits"], views)
+    assert Counter(shapes) == sizes
     del found._predict
-    opened.shapes.clear()
-    assert_allclose(found(X[:n], ["logits"])[0], expected[0][:n], atol=1e-4)
-    assert [shape[0] for shape in opened.shapes[-1:]] == [min(sizes)]
+    places = slice(None) if views is None else views
+    assert_allclose(found(X[:n], ["logits"], views)[0], expected[0][:n, places], atol=1e-4)
 
 
 def test_other_errors_are_raised(graph, geometry):
