@@ -195,7 +195,10 @@ def test_the_strategy_of_both_utilities_is_that_of_their_sum():
 def test_variety_and_groups_reach_a_strategy_that_was_made(learner):
     scores = patch_entropy(learner, X)
     shortlist = np.argsort(-scores, kind="stable")
-    for params, size in (({"diversify": 3.0}, 12), ({"random_extension": 2.0}, 8)):
+    for params, size in (
+        ({"selection": "k-centre", "omega": 3.0}, 12),
+        ({"selection": "random_extension", "omega": 2.0}, 8),
+    ):
         strategy = make_query_strategy(patch_entropy, **params)
         learner.query_strategy = strategy
         asked = learner.query(X, n_instances=4, random_state=0)[0]
@@ -236,9 +239,9 @@ def test_a_utility_that_is_none_is_refused(utility, message, learner):
     ("arguments", "params"),
     [
         (("entropy",), {}),
-        ((patch_entropy,), {"diversify": 0.5}),
+        ((patch_entropy,), {"selection": "k-centre", "omega": 0.5}),
         ((patch_entropy,), {"cold_start": "pretrained"}),
-        ((patch_entropy,), {"diversify": 2, "random_extension": 2}),
+        ((patch_entropy,), {"selection": "best"}),
     ],
 )
 def test_a_strategy_of_bad_parameters_is_refused_when_it_is_made(arguments, params):

@@ -692,11 +692,11 @@ def test_any_kind_of_label_is_counted_or_described(X, y, shown):
 
 
 def test_a_clone_has_parameters_of_its_own():
-    strategy = make_query_strategy(patch_entropy, diversify=3)
+    strategy = make_query_strategy(patch_entropy, selection="k-centre", omega=3)
     learner = AIFTLearner(
         AIFTClassifier(), strategy, random_state=np.random.RandomState(0), bootstrap_init=True
     )
-    copied = clone(learner).set_params(query_strategy__diversify=2)
-    assert (strategy.diversify, copied.query_strategy.diversify) == (3, 2)
+    copied = clone(learner).set_params(query_strategy__omega=2)
+    assert (strategy.omega, copied.query_strategy.omega) == (3, 2)
     assert copied.random_state is not learner.random_state
     assert copied.bootstrap_init

@@ -25,12 +25,12 @@ def aift_sampling(
     X_pool: Any,
     n_instances: int = 1,
     *,
+    selection: str = "top",
+    omega: float = 4.0,
     alpha: float = 0.25,
     entropy_weight: float = 1.0,
     diversity_weight: float = 1.0,
     reduction: Literal["sum", "mean"] = "sum",
-    random_extension: float | None = None,
-    diversify: float | None = None,
     cold_start: Literal["typical", "pretrained", "random"] = "typical",
     groups: Any = None,
     racing: bool = True,
@@ -47,17 +47,19 @@ def aift_sampling(
         Unlabelled candidates.
     n_instances : int, default=1
         How many to ask for, b.
+    selection : {"top", "random_extension", "k-centre"}, default="top"
+        "top": the b highest scores (AIFT). "random_extension": b at random from the top ω·b, with
+        probability rising with the score (ACFT). "k-centre": b that lie far apart among the top
+        ω·b, by greedy k-centre on the embeddings; against near-duplicates, such as neighbouring
+        frames.
+    omega : float ≥ 1, default=4
+        ω, the length of the shortlist in units of b.
     alpha : float in (0, 1], default=0.25
         Fraction of the patches that enters the score, after majority selection.
     entropy_weight, diversity_weight : float ≥ 0, default=1
         λ1 and λ2 of `patch_consistency`.
     reduction : {"sum", "mean"}, default="sum"
         As of `patch_consistency`; "mean" does not let the diversity outweigh the entropy.
-    random_extension : float ≥ 1, optional
-        ω: draw b at random from the top ω·b instead of taking the top b (ACFT).
-    diversify : float ≥ 1, optional
-        ω: pick b that lie far apart among the top ω·b, by greedy k-centre on the embeddings.
-        Against near-duplicates, such as neighbouring frames.
     cold_start : {"typical", "pretrained", "random"}, default="typical"
         What to ask for while labels of fewer than two classes are known. "typical": the most
         typical candidate of each of b clusters of the pre-trained embeddings, away from those
@@ -65,8 +67,8 @@ def aift_sampling(
         "pretrained": the highest scores of the pre-training classes'
         probabilities; "random".
     groups : array-like of shape (n,), optional
-        Patient, slide or video of each candidate of the pool: within the top ω·b (``diversify``,
-        by default 4), no group gives another candidate while one with fewer is left.
+        Patient, slide or video of each candidate of the pool: within the top ω·b, no group
+        gives another candidate while one with fewer is left.
     racing : bool, default=True
         Find the highest scores by a race where the classifier offers one (ONNX Runtime, many
         patches, a large pool): all candidates are predicted on a few patches, and only those that
@@ -134,7 +136,7 @@ def aift_sampling(
         X_pool,
         n_instances,
         highest,
-        Choice(random_extension, diversify, groups),
+        Choice(selection, omega, groups),
         cold_start=cold_start,
         random_state=random_state,
     )

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import selection
+from .._checks import check_option
 from ..errors import ParameterError
 
-__all__ = ["Choice"]
+__all__ = ["SELECTIONS", "Choice"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-# Groups take turns among the top this many times b.
-_OMEGA_OF_GROUPS = 4.0
+SELECTIONS = ("top", "random_extension", "k-centre")
+"""What strategies take for ``selection``."""
 
 
 class Choice(NamedTuple):
@@ -25,46 +26,42 @@ class Choice(NamedTuple):
 
     Attributes
     ----------
-    random_extension, diversify : float ≥ 1, or None
-        ω of the rules of these names.
+    selection : str
+        One of `SELECTIONS`.
+    omega : float ≥ 1
+        The rule chooses among the top ω·b; the plain top b only where groups take turns.
     groups : array-like of shape (n,), or None
         Group of each candidate of the pool.
 
     Examples
     --------
-    >>> Choice(diversify=3).n_scores(5, 100), Choice(random_extension=3).n_scores(5, 100)
-    (15, 16)
+    >>> Choice("top").n_scores(5, 100), Choice("random_extension", 3).n_scores(5, 100)
+    (5, 16)
     """
 
-    random_extension: float | None = None
-    diversify: float | None = None
+    selection: str = "top"
+    omega: float = 4.0
     groups: Any = None
 
     def check(self, n_candidates: int) -> None:
         """Refuse parameters outside their range, or that exclude each other."""
-        if self.random_extension is not None and (
-            self.diversify is not None or self.groups is not None
-        ):
-            raise ParameterError(
-                "random_extension draws at random, diversify and groups choose for variety; pass "
-                f"one of them, not random_extension={self.random_extension!r} with the others."
-            )
-        for name in ("random_extension", "diversify"):
-            if getattr(self, name) is not None:
-                selection.check_extension(name, getattr(self, name))
+        check_option("selection", self.selection, SELECTIONS)
+        selection.check_extension("omega", self.omega)
         if self.groups is not None:
+            if self.selection == "random_extension":
+                raise ParameterError(
+                    "selection='random_extension' draws at random, and groups are for variety; "
+                    "pass groups with another selection."
+                )
             selection.group_codes(self.groups, n_candidates)
 
     def n_scores(self, n_instances: int, n_candidates: int) -> int:
         """Return how many of the highest scores decide what is chosen."""
-        if self.random_extension is not None:
-            length = selection.shortlist_length(n_instances, n_candidates, self.random_extension)
-            # The next score below the shortlist is the floor of the draw.
-            return min(n_candidates, length + 1)
-        omega = self.diversify
-        if omega is None:
-            omega = 1.0 if self.groups is None else _OMEGA_OF_GROUPS
-        return selection.shortlist_length(n_instances, n_candidates, omega)
+        if self.selection == "top" and self.groups is None:
+            return n_instances
+        length = selection.shortlist_length(n_instances, n_candidates, self.omega)
+        # The next score below the shortlist is the floor of a draw.
+        return min(n_candidates, length + (self.selection == "random_extension"))
 
     def choose(
         self,
@@ -97,12 +94,12 @@ class Choice(NamedTuple):
         groups = None
         if self.groups is not None:
             groups = selection.group_codes(self.groups, len(np.asarray(self.groups)))[indices]
-        if self.random_extension is not None:
-            return selection.random_extension(scores, n_instances, self.random_extension, rng)
-        if self.diversify is not None:
+        if self.selection == "random_extension":
+            return selection.random_extension(scores, n_instances, self.omega, rng)
+        if self.selection == "k-centre":
             return selection.diversified(
-                scores, n_instances, self.diversify, lambda rows: embed(indices[rows]), groups
+                scores, n_instances, self.omega, lambda rows: embed(indices[rows]), groups
             )
         if groups is not None:
-            return selection.spread_over_groups(scores, n_instances, groups, _OMEGA_OF_GROUPS)
+            return selection.spread_over_groups(scores, n_instances, groups, self.omega)
         return selection.top(scores, n_instances)

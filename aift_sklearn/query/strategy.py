@@ -23,13 +23,13 @@ class QueryStrategy(BaseEstimator):
 
     It is called as any strategy of modAL's, has ``get_params`` and ``set_params`` as estimators
     do, and can be pickled where its utility can. Inside a learner its parameters are searched over
-    as ``query_strategy__diversify``.
+    as ``query_strategy__omega``.
 
     Parameters
     ----------
     utility : callable
         f(classifier, X_pool) → array of shape (n,), higher is better.
-    random_extension, diversify : float ≥ 1, optional
+    selection, omega
         As of `aift_sampling`.
     cold_start : {"typical", "random"}, default="typical"
         As of `aift_sampling`.
@@ -37,7 +37,7 @@ class QueryStrategy(BaseEstimator):
     Examples
     --------
     >>> from aift_sklearn import patch_entropy
-    >>> QueryStrategy(patch_entropy, diversify=3).set_params(diversify=2).get_params()["diversify"]
+    >>> QueryStrategy(patch_entropy, omega=3).set_params(omega=2).get_params()["omega"]
     2
     """
 
@@ -45,13 +45,13 @@ class QueryStrategy(BaseEstimator):
         self,
         utility: Callable[[Any, Any], Any],
         *,
-        random_extension: float | None = None,
-        diversify: float | None = None,
+        selection: str = "top",
+        omega: float = 4.0,
         cold_start: Literal["typical", "random"] = "typical",
     ) -> None:
         self.utility = utility
-        self.random_extension = random_extension
-        self.diversify = diversify
+        self.selection = selection
+        self.omega = omega
         self.cold_start = cold_start
 
     def __call__(
@@ -94,7 +94,7 @@ class QueryStrategy(BaseEstimator):
             X_pool,
             n_instances,
             highest,
-            Choice(self.random_extension, self.diversify, groups),
+            Choice(self.selection, self.omega, groups),
             cold_start=self.cold_start,
             random_state=random_state,
         )
@@ -105,14 +105,14 @@ class QueryStrategy(BaseEstimator):
                 f"utility={self.utility!r}; expected a function of (classifier, X_pool)."
             )
         check_option("cold_start", self.cold_start, ("typical", "random"))
-        Choice(self.random_extension, self.diversify).check(0)
+        Choice(self.selection, self.omega).check(0)
 
 
 def make_query_strategy(
     utility: Callable[[Any, Any], Any],
     *,
-    random_extension: float | None = None,
-    diversify: float | None = None,
+    selection: str = "top",
+    omega: float = 4.0,
     cold_start: Literal["typical", "random"] = "typical",
 ) -> QueryStrategy:
     """Make a query strategy of a utility, as modAL's function of this name does.
@@ -126,7 +126,7 @@ def make_query_strategy(
         f(classifier, X_pool) → array of shape (n,), higher is better: `patch_entropy`, a measure
         of ``modAL.uncertainty``, or a combination from modAL's ``make_linear_combination`` or
         ``make_product``.
-    random_extension, diversify : float ≥ 1, optional
+    selection, omega
         As of `aift_sampling`.
     cold_start : {"typical", "random"}, default="typical"
         What to ask for while labels of fewer than two classes are known, as of `aift_sampling`.
@@ -148,14 +148,13 @@ def make_query_strategy(
     >>> from sklearn.linear_model import LogisticRegression
     >>> from aift_sklearn import AIFTClassifier, AIFTLearner, patch_diversity, patch_entropy
     >>> X, y = make_blobs(200, centers=2, random_state=0)
-    >>> strategy = make_query_strategy(make_product(patch_entropy, patch_diversity), diversify=3)
+    >>> utility = make_product(patch_entropy, patch_diversity)
+    >>> strategy = make_query_strategy(utility, selection="k-centre")
     >>> learner = AIFTLearner(AIFTClassifier(LogisticRegression()), strategy)
     >>> learner.teach(X[:20], y[:20])
     >>> learner.query(X, n_instances=5)[0].shape
     (5,)
     """
-    strategy = QueryStrategy(
-        utility, random_extension=random_extension, diversify=diversify, cold_start=cold_start
-    )
+    strategy = QueryStrategy(utility, selection=selection, omega=omega, cold_start=cold_start)
     strategy._check()
     return strategy

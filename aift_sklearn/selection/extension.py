@@ -53,7 +53,7 @@ def random_extension(
     array([2, 5])
     """
     scores = check_scores(scores, n_instances)
-    check_extension("random_extension", omega)
+    check_extension("omega", omega)
     rng = np.random.default_rng(random_state)
     shortlist = shortlisted(scores, n_instances, omega)
     if len(shortlist) < len(scores):

@@ -60,7 +60,7 @@ def diversified(
     array([0, 2])
     """
     scores = check_scores(scores, n_instances)
-    check_extension("diversify", omega)
+    check_extension("omega", omega)
     shortlist = shortlisted(scores, n_instances, omega)
     rows = embeddings(shortlist) if callable(embeddings) else np.asarray(embeddings)[shortlist]
     rows = np.asarray(rows, dtype=np.float64).reshape(len(shortlist), -1)

@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.neighbors import NearestNeighbors
 
 from ._checks import check_n_instances
+from ._points import as_directions, as_standardised
 
 __all__ = ["most_typical"]
 
@@ -72,7 +73,7 @@ def most_typical(
     everything = embeddings
     if known is not None:
         everything = np.concatenate([embeddings, np.asarray(known, dtype=np.float32)])
-    everything = _directions(everything) if directions else _standardised(everything)
+    everything = as_directions(everything) if directions else as_standardised(everything)
     points, n_known = everything[: len(embeddings)], len(everything) - len(embeddings)
     # Never more clusters than distinct points, of which k-means would warn.
     n_clusters = min(n_instances + n_known, len(np.unique(everything, axis=0)))
@@ -83,16 +84,6 @@ def most_typical(
     cluster = cluster[: len(points)]
     typicality = _typicality(points, cluster)
     return _take_turns(cluster, typicality, taken, n_instances)
-
-
-def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return np.asarray(embeddings / np.maximum(lengths, 1e-12))
-
-
-def _standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    spread = features.std(axis=0)
-    return np.asarray((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1))
 
 
 def _typicality(points: NDArray[np.float32], cluster: NDArray[np.intp]) -> NDArray[np.float64]:

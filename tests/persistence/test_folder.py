@@ -487,10 +487,14 @@ def test_callbacks_and_strategies_are_supplied_again(tmp_path):
 
 
 def test_strategies_by_a_utility_are_kept(tmp_path):
-    strategy = make_query_strategy(patch_entropy, diversify=2, cold_start="random")
+    strategy = make_query_strategy(
+        patch_entropy, selection="k-centre", omega=2, cold_start="random"
+    )
     again = load(save(AIFTLearner(lite0(), strategy), tmp_path)).query_strategy
     assert again.get_params() == strategy.get_params()
-    product = make_query_strategy(make_product(patch_entropy, patch_diversity), diversify=2)
+    product = make_query_strategy(
+        make_product(patch_entropy, patch_diversity), selection="k-centre", omega=2
+    )
     learner = AIFTLearner(lite0(), product)
     save(learner, tmp_path)
     with pytest.raises(UnsupportedModelError, match=r"utility was .*query_strategy=\.\.\."):

@@ -202,12 +202,17 @@ def test_of_a_subset_the_candidate_is_named_by_its_place_in_the_pool(seed, monke
     assert refused.value.index >= 33
 
 
-@pytest.mark.parametrize("diversify", [2, 6])
-def test_a_query_names_what_no_score_can_be_told_of(diversify):
+@pytest.mark.parametrize("omega", [2, 6])
+def test_a_query_names_what_no_score_can_be_told_of(omega):
     pool = X.copy()
     pool[[7, 31]] = 0
     model = classifier(SelfScaled, "torch").fit(X[:20], Y[:20])
-    for params in ({}, {"diversify": diversify}, {"random_extension": 2}, {"racing": False}):
+    for params in (
+        {},
+        {"selection": "k-centre", "omega": omega},
+        {"selection": "random_extension", "omega": 2},
+        {"racing": False},
+    ):
         with pytest.raises(DataError, match=r"candidates? 7"):
             AIFTLearner(model).query(pool, n_instances=3, **params)
 
@@ -314,7 +319,12 @@ def test_tensors_are_pools_too(backend, it_pays):
     tensor = torch.from_numpy(X)
     assert_array_equal(model.predict(tensor), model.predict(X))
     learner = AIFTLearner(model)
-    for params in ({}, {"diversify": 3}, {"random_extension": 2}, {"groups": np.arange(40) // 4}):
+    for params in (
+        {},
+        {"selection": "k-centre", "omega": 3},
+        {"selection": "random_extension", "omega": 2},
+        {"groups": np.arange(40) // 4},
+    ):
         asked = {"n_instances": 4, "random_state": 0, **params}
         indices, rows = learner.query(tensor, **asked)
         assert_array_equal(indices, learner.query(X, **asked)[0])

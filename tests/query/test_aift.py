@@ -79,32 +79,35 @@ def test_asks_through_a_learner_as_well_as_directly(model):
 def test_random_extension_and_diversification_are_those_of_selection(model):
     model.embed = lambda X: np.concatenate([np.cos(X), np.sin(X)], axis=1)
     score = model.score_candidates(POOL)
-    assert ask(model, POOL, 5, random_extension=3, random_state=4).tolist() == (
+    assert ask(model, POOL, 5, selection="random_extension", omega=3, random_state=4).tolist() == (
         random_extension(score, 5, 3, np.random.default_rng(4)).tolist()
     )
-    assert ask(model, POOL, 5, diversify=3).tolist() == (
+    assert ask(model, POOL, 5, selection="k-centre", omega=3).tolist() == (
         diversified(score, 5, 3, model.embed(POOL)).tolist()
     )
     groups = np.arange(len(POOL)) // 10
     spread = ask(model, POOL, 4, groups=groups)
     assert sorted(groups[spread]) == [0, 1, 2, 3]
     assert not np.array_equal(spread, top(score, 4))
-    both = ask(model, POOL, 4, groups=groups, diversify=4)
+    both = ask(model, POOL, 4, groups=groups, selection="k-centre", omega=4)
     assert sorted(groups[both]) == [0, 1, 2, 3]
 
 
 def test_diversification_embeds_the_shortlist_only(model):
     asked = []
     model.embed = lambda X: asked.append(len(X)) or np.asarray(X)
-    ask(model, POOL, 3, diversify=2)
+    ask(model, POOL, 3, selection="k-centre", omega=2)
     assert asked == [6]
 
 
 def test_the_same_seed_asks_the_same(model):
-    draws = [ask(model, POOL, 5, random_extension=4, random_state=s).tolist() for s in (1, 1, 2)]
+    draws = [
+        ask(model, POOL, 5, selection="random_extension", omega=4, random_state=s).tolist()
+        for s in (1, 1, 2)
+    ]
     assert draws[0] == draws[1] != draws[2]
     legacy = np.random.RandomState(0)
-    assert len(ask(model, POOL, 5, random_extension=4, random_state=legacy)) == 5
+    assert len(ask(model, POOL, 5, selection="random_extension", omega=4, random_state=legacy)) == 5
 
 
 class RisingOnly:
@@ -127,8 +130,8 @@ def test_pools_of_any_kind_are_asked_alike(wrap):
     expected = ask(clf, X, 4, random_state=0)
     assert ask(clf, wrap(X), 4, random_state=0).tolist() == expected.tolist()
     clf.fit(X[:20], y[:20])
-    expected = ask(clf, X, 4, diversify=3)
-    assert ask(clf, wrap(X), 4, diversify=3).tolist() == expected.tolist()
+    expected = ask(clf, X, 4, selection="k-centre", omega=3)
+    assert ask(clf, wrap(X), 4, selection="k-centre", omega=3).tolist() == expected.tolist()
     learner = AIFTLearner(clf)
     np.testing.assert_array_equal(
         learner.query(wrap(X), n_instances=4)[1], X[top(clf.score_candidates(X), 4)]
@@ -180,9 +183,17 @@ tied_tables = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.9]), min_size=12, max_s
 )
 rules = st.one_of(
     st.just({}),
-    st.builds(lambda w: {"diversify": w}, st.floats(1, 1.9)),
-    st.builds(lambda w, s: {"random_extension": w, "random_state": s}, st.floats(1, 1.9), seeds),
-    st.builds(lambda w, g: {"diversify": w, "groups": g}, st.floats(1, 1.9), st.integers(1, 6)),
+    st.builds(lambda w: {"selection": "k-centre", "omega": w}, st.floats(1, 1.9)),
+    st.builds(
+        lambda w, s: {"selection": "random_extension", "omega": w, "random_state": s},
+        st.floats(1, 1.9),
+        seeds,
+    ),
+    st.builds(
+        lambda w, g: {"selection": "k-centre", "omega": w, "groups": g},
+        st.floats(1, 1.9),
+        st.integers(1, 6),
+    ),
 )
 
 
@@ -192,8 +203,8 @@ def test_a_race_asks_what_a_whole_pass_asks(table, b, params):
         params = {**params, "groups": np.arange(len(table)) % params["groups"]}
     raced, whole, asked = both_ways(table, b, **params)
     np.testing.assert_array_equal(raced, whole)
-    omega = params.get("diversify", params.get("random_extension", 1))
-    extra = "random_extension" in params
+    omega = params.get("omega", 1)
+    extra = params.get("selection") == "random_extension"
     assert asked == [(int(np.ceil(round(omega * b, 9))) + extra, True)]
 
 
@@ -207,7 +218,11 @@ def test_groups_race_for_four_times_as_many(b):
 
 @pytest.mark.parametrize(
     "params",
-    [{"n_instances": 40}, {"n_instances": 20, "diversify": 2}, {"n_instances": 10, "groups": POOL}],
+    [
+        {"n_instances": 40},
+        {"n_instances": 20, "selection": "k-centre", "omega": 2},
+        {"n_instances": 10, "groups": POOL},
+    ],
 )
 def test_who_needs_every_score_does_not_race(params):
     if "groups" in params:
@@ -290,9 +305,9 @@ def test_utilities_are_flat_before_two_classes_are_known():
         ({"alpha": 1.5}, ParameterError, "alpha=1.5"),
         ({"reduction": "max"}, ParameterError, "reduction='max'"),
         ({"cold_start": "warm"}, ParameterError, "^cold_start='warm'"),
-        ({"random_extension": 0.5}, ParameterError, "^random_extension=0.5"),
-        ({"diversify": 0.9}, ParameterError, "^diversify=0.9"),
-        ({"diversify": 2, "random_extension": 2}, ParameterError, "one of them"),
+        ({"selection": "random_extension", "omega": 0.5}, ParameterError, "^omega=0.5"),
+        ({"selection": "k-centre", "omega": 0.9}, ParameterError, "^omega=0.9"),
+        ({"selection": "random_extension", "groups": np.zeros(30)}, ParameterError, "variety"),
         ({"groups": ["a"]}, DataError, "groups has shape"),
     ],
 )

@@ -212,7 +212,7 @@ def test_embeddings_take_four_bytes_a_number_whatever_gives_them():
 )
 def test_tables_of_any_kind_start_alike(kind):
     points, _ = clusters([30, 20, 25])
-    strategy = make_query_strategy(classifier_uncertainty, diversify=2)
+    strategy = make_query_strategy(classifier_uncertainty, selection="k-centre", omega=2)
     plain = indices_of(strategy(LogisticRegression(), points, 3, random_state=0))
     other = indices_of(strategy(LogisticRegression(), kind(points), 3, random_state=0))
     np.testing.assert_array_equal(other, plain)
@@ -272,7 +272,7 @@ def test_a_candidate_without_an_embedding_is_named(bad):
     worst_first = np.argsort(-taught.score_candidates(POOL)).tolist()
     omega = worst_first.index(9) + 1
     with pytest.raises(DataError, match="candidate 9 of the pool"):
-        ask(taught, POOL, 1, diversify=omega)
+        ask(taught, POOL, 1, selection="k-centre", omega=omega)
 
 
 def test_a_table_that_holds_words_is_refused():

@@ -96,7 +96,7 @@ def test_variety_and_groups_choose_among_the_winners_of_a_race(model):
     scores = patch_consistency(model.predict_patch_proba(POOL))
     pixels = POOL.reshape(len(POOL), -1).astype(np.float32)
     expected = diversified(scores, B, 3, lambda rows: pixels[rows])
-    raced, share = asked(model, diversify=3)
+    raced, share = asked(model, selection="k-centre", omega=3)
     assert_array_equal(raced, expected)
     assert share < 0.6
     groups = np.arange(len(POOL)) % 300

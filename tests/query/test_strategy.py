@@ -46,20 +46,22 @@ def test_it_asks_for_the_highest_utility(model):
 
 
 def test_it_has_parameters_like_an_estimator(model):
-    strategy = make_query_strategy(patch_entropy, diversify=3, cold_start="random")
+    strategy = make_query_strategy(
+        patch_entropy, selection="k-centre", omega=3, cold_start="random"
+    )
     assert strategy.get_params() == {
         "utility": patch_entropy,
-        "random_extension": None,
-        "diversify": 3,
+        "selection": "k-centre",
+        "omega": 3,
         "cold_start": "random",
     }
-    assert "diversify=3" in repr(strategy)
+    assert "omega=3" in repr(strategy)
     assert "patch_entropy" in repr(strategy)
-    plain = clone(strategy).set_params(diversify=None)
-    assert strategy.diversify == 3
+    plain = clone(strategy).set_params(selection="top")
+    assert strategy.selection == "k-centre"
     assert indices_of(plain(model, POOL, 4)) == top(patch_entropy(model, POOL), 4).tolist()
-    learner = AIFTLearner(model, strategy).set_params(query_strategy__random_extension=2)
-    assert learner.query_strategy.random_extension == 2
+    learner = AIFTLearner(model, strategy).set_params(query_strategy__omega=2)
+    assert learner.query_strategy.omega == 2
     assert list(inspect.signature(strategy).parameters) == [
         "classifier", "X_pool", "n_instances", "groups", "random_state"
     ]  # fmt: skip
@@ -67,7 +69,7 @@ def test_it_has_parameters_like_an_estimator(model):
 
 @pytest.mark.parametrize("twin", [pickle.loads, copy.deepcopy], ids=["pickle", "copy"])
 def test_it_can_be_pickled_and_copied(model, twin):
-    strategy = make_query_strategy(patch_entropy, random_extension=3)
+    strategy = make_query_strategy(patch_entropy, selection="random_extension", omega=3)
     other = twin(pickle.dumps(strategy) if twin is pickle.loads else strategy)
     seeded = {"n_instances": 4, "random_state": 0}
     assert indices_of(other(model, POOL, **seeded)) == indices_of(strategy(model, POOL, **seeded))
@@ -78,8 +80,8 @@ def test_it_can_be_pickled_and_copied(model, twin):
     [
         ({"utility": "entropy"}, "expected a function"),
         ({"cold_start": "pretrained"}, "^cold_start='pretrained'"),
-        ({"diversify": 0.5}, "^diversify=0.5"),
-        ({"random_extension": 2, "diversify": 2}, "one of them"),
+        ({"omega": 0.5}, "^omega=0.5"),
+        ({"selection": "best"}, "^selection='best'"),
     ],
 )
 def test_parameters_are_checked_when_made_and_when_asked(model, params, message):
@@ -163,7 +165,10 @@ def test_any_other_number_is_refused(model, strategy, n, error):
     ids=["int", "int64", "Generator", "RandomState", "SeedSequence", "list"],
 )
 def test_any_seed_repeats_the_draw(model, seed):
-    for strategy in (random_sampling, make_query_strategy(patch_entropy, random_extension=4)):
+    for strategy in (
+        random_sampling,
+        make_query_strategy(patch_entropy, selection="random_extension", omega=4),
+    ):
         once = indices_of(strategy(model, POOL, 5, random_state=seed()))
         assert once == indices_of(strategy(model, POOL, 5, random_state=seed()))
 

@@ -271,9 +271,9 @@ def test_a_missing_group_is_named(groups):
         (
             lambda: selection.random_extension([1, 2], 1, 0.5),
             ParameterError,
-            "^random_extension=0.5",
+            "^omega=0.5",
         ),
-        (lambda: selection.diversified([1, 2], 1, 0, [[1], [2]]), ParameterError, "^diversify=0"),
+        (lambda: selection.diversified([1, 2], 1, 0, [[1], [2]]), ParameterError, "^omega=0"),
         (lambda: selection.random_extension([1, 2], 1, np.inf), ParameterError, "=inf"),
         (
             lambda: selection.spread_over_groups([1, 2], 1, ["a", "b"], 0.5),

@@ -5,6 +5,7 @@ import pytest
 
 from aift_sklearn.errors import DataError
 from aift_sklearn.selection import most_typical, typical
+from aift_sklearn.selection._points import as_directions
 
 
 def blobs(centres, n, spread, seed=0):
@@ -63,7 +64,7 @@ def test_lengths_of_zero_have_no_direction_and_do_no_harm():
     points = np.zeros((5, 3))
     picked = most_typical(points, 3, rng=np.random.default_rng(0))
     assert len(set(picked.tolist())) == 3
-    assert np.isfinite(typical._directions(points.astype(np.float32))).all()
+    assert np.isfinite(as_directions(points.astype(np.float32))).all()
 
 
 def slow_typicality(points, cluster, n_searched):
