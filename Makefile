@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing torch, ONNX Runtime, scikit-learn and the tools of the tests into $(VENV)."
 	@echo "That takes 3 to 10 minutes, most of it for torch; nothing outside $(VENV) is changed."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[cpu,study,test]"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[cpu,skactiveml,study,test]"
 	@touch $@
 	@echo "Installed. Next: make demo"
 
