@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ._candidates import join, pick_rows
-from ._checks import check_known_labels, undone_on_error
+from ._checks import check_known_labels, check_option, undone_on_error
 from ._saving import SaveMixin
 from ._warnings import warn_caller
 from .errors import (
@@ -25,7 +25,10 @@ from .errors import (
     TrainingInterrupted,
     TrainingWarning,
 )
+from .learning.weights import accepts_weights, learns_on
+from .memory import Memory
 from .query import aift_sampling
+from .query.places import PoolPlaces
 from .query.pool import random_generator
 
 __all__ = ["AIFTLearner"]
@@ -56,6 +59,15 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         Seeds bootstrap samples. With a whole number every draw is another, and a campaign that is
         repeated draws the same; give each member of a Committee its own. None draws from NumPy's
         global generator, as modAL does.
+    pool_weights : bool or "auto", default="auto"
+        Weight each labelled candidate in training by the share of the pool that lies nearest to
+        it, among embeddings by the model before it was taught. What was asked for is no random
+        sample of the pool; weighted so, it stands for it. The pool is that of the last `query`, or
+        of `set_pool`; weights are brought up to date in every `teach`. "auto" does so for
+        estimators that are fitted anew to all labels, such as a head on frozen features, and not
+        for those that continue: a CNN that is fine-tuned learnt no better for it. Without effect
+        for estimators that take no ``sample_weight``, in calls that give one, and before a pool is
+        known. Of pools above 16,384 candidates a sample is embedded.
 
     Attributes
     ----------
@@ -89,6 +101,11 @@ class AIFTLearner(SaveMixin, ActiveLearner):
     # Whether the estimator has learnt from labels that are not among these.
     _labels_lack: bool = False
     _n_bootstraps: int = 0
+    pool_weights: bool | Literal["auto"] = False
+    # Embeddings of the pool for which labels stand; not stored.
+    _transient = ("_places", "_stands_for_one_pool")
+    _places: PoolPlaces | None = None
+    _stands_for_one_pool: bool = False
 
     def __init__(
         self,
@@ -100,11 +117,13 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         on_transformed: bool = False,
         force_all_finite: bool = True,
         random_state: Any = None,
+        pool_weights: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(estimator, query_strategy, on_transformed=on_transformed)
         self.bootstrap_init = bootstrap_init
         self.force_all_finite = force_all_finite
         self.random_state = random_state
+        self.pool_weights = pool_weights
         if X_training is not None:
             self.fit(X_training, y_training, bootstrap=bootstrap_init)
 
@@ -118,6 +137,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             on_transformed=self.on_transformed,
             force_all_finite=self.force_all_finite,
             random_state=clone(self.random_state, safe=False),
+            pool_weights=self.pool_weights,
         )
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
@@ -160,12 +180,41 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         metrics : ndarray of shape (b,) or None
             Their scores, with ``return_metrics`` and where the strategy gives them.
         """
+        if not self._stands_for_one_pool:
+            self._places = None
+            if self._weighs():
+                self._places = PoolPlaces(self.estimator, X_pool)
         result = self.query_strategy(self, X_pool, *query_args, **query_kwargs)
+        if self._places is not None:
+            # Now, while the pool can be read, and not when an answer is waiting.
+            self._places.embed_pool()
         # modAL from 0.4.2 on wants (indices, metrics) from a strategy, 0.4.1 indices.
         indices, metrics = result if isinstance(result, tuple) else (result, None)
         indices = np.asarray(indices)
         rows = pick_rows(X_pool, indices)
         return (indices, rows, metrics) if return_metrics else (indices, rows)
+
+    def set_pool(self, X_pool: Any) -> AIFTLearner:
+        """Tell for which pool the labels stand, from now on, whatever is queried.
+
+        A pool that shrinks with every query is embedded anew each time; this one once.
+
+        Parameters
+        ----------
+        X_pool : array-like of shape (n, ...)
+            All candidates, labelled ones among them or not.
+
+        Returns
+        -------
+        AIFTLearner
+            Itself.
+        """
+        self._places, self._stands_for_one_pool = None, True
+        if self._weighs():
+            places = PoolPlaces(self.estimator, X_pool)
+            places.embed_pool()
+            self._places = places
+        return self
 
     def teach(
         self,
@@ -361,6 +410,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         fit_kwargs: dict[str, Any],
     ) -> None:
         """Train; labels that are refused are kept no longer, so that the next are accepted."""
+        before = getattr(self.estimator, "memory_", None)
+        fit_kwargs, known = self._weighed(learn, X, fit_kwargs)
         if bootstrap:
             drawn = self._bootstrap(len(y))
             X, y = pick_rows(X, drawn), y[drawn]
@@ -369,17 +420,43 @@ class AIFTLearner(SaveMixin, ActiveLearner):
                 fit_kwargs = {**fit_kwargs, "sample_weight": np.asarray(weight)[drawn]}
         try:
             with undone_on_error(self.estimator):
+                if known is not None:
+                    self.estimator.memory_ = known
                 learn(X, y, **fit_kwargs)
         except TrainingInterrupted:
             self._n_untaught = 0
             raise
         except BaseException:
+            if known is not None:
+                self.estimator.memory_ = before
             n_kept = len(self.y_training) - self._n_untaught
             self.X_training = _rows(self.X_training, slice(n_kept)) if n_kept else None
             self.y_training = self.y_training[:n_kept] if n_kept else None
             self._n_untaught = 0
             raise
         self._n_untaught = 0
+
+    def _weighed(
+        self, learn: Callable[..., Any], X: Any, fit_kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], Memory | None]:
+        """Weights of what is taught, and the estimator's memory with weights brought up to date."""
+        if self._places is None or "sample_weight" in fit_kwargs or not self._weighs():
+            return fit_kwargs, None
+        memory = getattr(self.estimator, "memory_", None)
+        continues = learn == getattr(self.estimator, "partial_fit", None)
+        if memory is None or not continues:
+            return {**fit_kwargs, "sample_weight": self._places.shares(X)}, None
+        shares = self._places.shares(join(np.asarray(memory.X), np.asarray(X)))
+        n = len(memory.y)
+        known = memory._replace(sample_weight=shares[:n])
+        return {**fit_kwargs, "sample_weight": shares[n:]}, known
+
+    def _weighs(self) -> bool:
+        """Whether labels are weighted by their share of the pool."""
+        check_option("pool_weights", self.pool_weights, (True, False, "auto"))
+        if not self.pool_weights or not accepts_weights(self.estimator):
+            return False
+        return self.pool_weights != "auto" or not learns_on(self.estimator)
 
     def _bootstrap(self, n: int) -> NDArray[np.intp]:
         if self.random_state is None:

@@ -48,14 +48,14 @@ STUDIES = {
     "frozen": {
         "data": {},
         "build": build_frozen,
-        "strategies": ("random", "AIFT", "AIFT mean", "AIFT entropy", "entropy", "margin"),
+        "strategies": ("random", "AIFT", "AIFT top", "AIFT entropy", "entropy", "margin"),
         "n_rounds": 12,
         "seeds": range(10),
     },
     "fine-tuned": {
         "data": {"size": 48, "max_pool": 600, "max_test": 400},
         "build": lambda: build_model(n_patches=6),
-        "strategies": ("random", "AIFT"),
+        "strategies": ("random", "AIFT", "AIFT top"),
         "n_rounds": 6,
         "seeds": range(5),
     },
@@ -155,9 +155,10 @@ Microscope images of blood smears, in which people drew a box around every cell 
 BCCD, <https://github.com/Shenggan/BCCD_Dataset>, MIT licence. {first["description"]} \
 The rare classes are {rare:.0%} of the pool. All strategies of a seed share the first {BATCH} \
 candidates, the most typical of {BATCH} clusters; then each asks for {BATCH} in a round. \
-"AIFT" has the defaults of `aift_sampling`, "AIFT mean" α = 0.5 and `reduction="mean"`, \
-"AIFT entropy" no diversity; "entropy" and "margin" \
-are modAL's, on the mean prediction of the patches. One data set and one split: other \
+"AIFT" has the defaults of `aift_sampling`, a coverage of the pool; "AIFT top" asks for the \
+highest scores, as the papers do, and "AIFT entropy" for the highest without diversity; "entropy" \
+and "margin" are modAL's, on the mean prediction of the patches. The frozen study weights labels \
+by the share of the pool that they stand for, whoever asked for them. One data set and one split: other \
 laboratories' images may turn out differently.
 
 {chr(10).join(section(name, study) for name, study in kept.items())}"""

@@ -27,6 +27,7 @@ def run():
     table = simulate(
         dataset,
         classifier,
+        ("random", "AIFT", "AIFT top"),
         n_rounds=ROUNDS,
         n_instances=BATCH,
         seeds=SEEDS,

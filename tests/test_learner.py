@@ -123,6 +123,7 @@ def test_any_modal_strategy_and_any_estimator_will_do():
     X = rng.normal(size=(60, 3))
     y = (X[:, 0] > 0).astype(int)
     learner = AIFTLearner(LogisticRegression(), uncertainty_sampling, X[:10], y[:10])
+    learner.set_params(pool_weights=False)
     indices, _ = learner.query(X, n_instances=4)
     learner.teach(X[indices], y[indices])
     assert len(learner.X_training) == 14

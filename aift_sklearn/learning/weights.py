@@ -16,8 +16,10 @@ from .._checks import check_weights
 from ..errors import ParameterError
 
 __all__ = [
+    "accepts_weights",
     "check_candidate_weights",
     "last_step",
+    "learns_on",
     "route_weights",
     "step_parameter",
     "weighs_by_repetition",
@@ -75,6 +77,38 @@ def weighs_by_repetition(classifier: Any, weight: NDArray[np.float64]) -> bool:
 def _takes_weights(last: Any) -> bool:
     # What is chosen by default takes them.
     return last is None or has_fit_parameter(last, "sample_weight")
+
+
+def accepts_weights(estimator: Any) -> bool:
+    """Whether an estimator can be taught with ``sample_weight``, and an AIFTClassifier its own.
+
+    With metadata routing a user says who is given weights, and nothing is given unasked.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> accepts_weights(LogisticRegression()), accepts_weights(KNeighborsClassifier())
+    (True, False)
+    """
+    if get_config()["enable_metadata_routing"] or not has_fit_parameter(estimator, "sample_weight"):
+        return False
+    inner = getattr(estimator, "estimator", None)
+    return not hasattr(estimator, "score_candidates") or _takes_weights(last_step(inner))
+
+
+def learns_on(estimator: Any) -> bool:
+    """Whether an estimator, or that inside an AIFTClassifier, goes on learning from what it is.
+
+    Examples
+    --------
+    >>> from aift_sklearn import AIFTClassifier
+    >>> learns_on(AIFTClassifier(LogisticRegression())), learns_on(LogisticRegression())
+    (False, False)
+    """
+    if hasattr(estimator, "score_candidates"):
+        inner = getattr(estimator, "estimator", None)
+        return inner is None or hasattr(inner, "partial_fit")
+    return hasattr(estimator, "partial_fit")
 
 
 def route_weights(classifier: Any) -> MetadataRouter:

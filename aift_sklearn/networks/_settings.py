@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
 
 from .._checks import check_groups, check_int, check_number, check_option, check_weights
 from ..errors import ParameterError
@@ -42,15 +41,15 @@ class Taught:
         return cls(X[rows], y[rows], weight[rows], None if groups is None else groups[rows])
 
 
-def check_settings(cnn: Any, y: Array, classes: Array, *, first: bool) -> Settings:
-    """Check the parameters that govern training on y, and put them together.
+def check_settings(cnn: Any, taught: Taught, classes: Array, *, first: bool) -> Settings:
+    """Check the parameters that govern a training, and put them together.
 
     Parameters
     ----------
     cnn : CNNClassifier
         Holds the parameters.
-    y : ndarray of shape (n,)
-        Classes of the call.
+    taught : Taught
+        What the call teaches.
     classes : ndarray of shape (K,)
         All classes.
     first : bool
@@ -83,7 +82,7 @@ def check_settings(cnn: Any, y: Array, classes: Array, *, first: bool) -> Settin
         batch_size=check_int("batch_size", cnn.batch_size, minimum=1),
         weight_decay=check_number("weight_decay", cnn.weight_decay, low=0),
         max_grad_norm=check_number("max_grad_norm", cnn.max_grad_norm, low=0),
-        class_weight=_class_weight(cnn.class_weight, y, classes),
+        class_weight=_class_weight(cnn.class_weight, taught, classes),
         schedule=cnn.schedule,
         early_stopping=patience,
         calibrate=cnn.calibration is not None,
@@ -93,15 +92,16 @@ def check_settings(cnn: Any, y: Array, classes: Array, *, first: bool) -> Settin
     )
 
 
-def _class_weight(wanted: Any, y: Array, classes: Array) -> NDArray[np.float32] | None:
+def _class_weight(wanted: Any, taught: Taught, classes: Array) -> NDArray[np.float32] | None:
+    """Weights under which the candidates of each class weigh the same in all."""
     check_option("class_weight", wanted, (None, "balanced"))
     if wanted is None:
         return None
-    present = np.unique(y)
+    codes = np.searchsorted(classes, taught.y)
+    total = np.bincount(codes, weights=taught.weight, minlength=len(classes))
+    present = total > 0
     weight = np.ones(len(classes), dtype=np.float32)
-    weight[np.searchsorted(classes, present)] = compute_class_weight(
-        "balanced", classes=present, y=y
-    )
+    weight[present] = total.sum() / (present.sum() * total[present])
     return weight
 
 

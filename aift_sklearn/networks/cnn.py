@@ -69,7 +69,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     max_grad_norm : float, default=5.0
         The gradient is shortened to this norm.
     class_weight : None or "balanced", default=None
-        "balanced" weights classes inversely to their frequency in the call's labels.
+        "balanced" weights classes inversely to their frequency in the call's labels, or to the sum
+        of their ``sample_weight``, as scikit-learn's classifiers do.
     schedule : {"linear", "cosine", "constant"}, default="linear"
         How the learning rate goes on after it rose over a fifth of the steps.
     early_stopping : int, optional
@@ -298,7 +299,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
 
     def _train(self, network: Network, taught: Taught, classes: Array, *, first: bool) -> None:
         """Train the network and keep it."""
-        settings = check_settings(self, taught.y, classes, first=first)
+        settings = check_settings(self, taught, classes, first=first)
         network.backbone.freeze_all_but_last(count_trained_blocks(self.trainable))
         network.adapt_batch_norm = first and not self.pretrained
         # A copy, so that a call that fails does not draw from the one that is kept.

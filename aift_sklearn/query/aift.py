@@ -25,7 +25,7 @@ def aift_sampling(
     X_pool: Any,
     n_instances: int = 1,
     *,
-    selection: str = "top",
+    selection: Literal["coverage", "top", "random_extension", "k-centre"] = "coverage",
     omega: float = 4.0,
     alpha: float = 0.25,
     entropy_weight: float = 1.0,
@@ -47,11 +47,13 @@ def aift_sampling(
         Unlabelled candidates.
     n_instances : int, default=1
         How many to ask for, b.
-    selection : {"top", "random_extension", "k-centre"}, default="top"
-        "top": the b highest scores (AIFT). "random_extension": b at random from the top ω·b, with
-        probability rising with the score (ACFT). "k-centre": b that lie far apart among the top
-        ω·b, by greedy k-centre on the embeddings; against near-duplicates, such as neighbouring
-        frames.
+    selection : {"coverage", "top", "random_extension", "k-centre"}, default="coverage"
+        "coverage", this package's own: b that cover the pool together with what is labelled, each
+        candidate weighted by its score as far as the model is to be trusted (see Notes).
+        "top": the b highest scores (the AIFT of the paper). "random_extension": b at random from
+        the top ω·b, with probability rising with the score (ACFT). "k-centre": b that lie far apart
+        among the top ω·b, by greedy k-centre on the embeddings; against near-duplicates, such as
+        neighbouring frames.
     omega : float ≥ 1, default=4
         ω, the length of the shortlist in units of b.
     alpha : float in (0, 1], default=0.25
@@ -73,7 +75,8 @@ def aift_sampling(
         Find the highest scores by a race where the classifier offers one (ONNX Runtime, many
         patches, a large pool): all candidates are predicted on a few patches, and only those that
         can still be among the highest on more. The scores of what is asked for are exact; that
-        nobody is missed is likely, not guaranteed. False predicts every patch of every candidate.
+        nobody is missed is likely, not guaranteed. False predicts every patch of every candidate,
+        as "coverage" does in any case, for it weighs them all.
     eps : float, default=2**-52
         As of `patch_consistency`.
     random_state : int, RandomState, Generator or None, default=None
@@ -82,7 +85,8 @@ def aift_sampling(
     Returns
     -------
     ndarray of shape (b,), or tuple of ndarrays of shape (b,)
-        Indices into the pool, highest score first. modAL from 0.4.2 on is given (indices, scores).
+        Indices into the pool, highest score first, or as they cover most. modAL from 0.4.2 on is
+        given (indices, scores).
 
     Raises
     ------
@@ -93,10 +97,25 @@ def aift_sampling(
     ParameterError
         If a parameter is outside its range.
 
+    Notes
+    -----
+    The papers ask for the highest scores. On a small, wrong model these are noise, and near-copies
+    of each other. "coverage" asks, one by one, for the candidate x with the largest
+
+        Σ_i w_i · max(0, k(i, x) − c_i),   w_i = (1 − τ) + τ · s_i / mean(s),
+
+    where k is a Gaussian kernel on embeddings of the whole candidates by the pre-trained network
+    and c_i the largest k of i to what is labelled or asked for; s is the score. τ, the trust, is
+    the root of the skill over chance that a logistic regression on these embeddings shows on the
+    labelled candidates, out of fold: a model that knows nothing yet leaves a pure coverage, and
+    one that knows much lets the scores decide. Of more than 16,384 candidates a sample, drawn by
+    weight, can be asked for.
+
     References
     ----------
     Zhou et al., CVPR 2017, Alg. 1; Zhou et al., Medical Image Analysis 71, 2021; Hacohen et al.,
-    Active Learning on a Budget, ICML 2022 (the typical cold start).
+    Active Learning on a Budget, ICML 2022 (the typical cold start); Bae et al., Uncertainty
+    Herding, ICLR 2025 (coverage weighted by uncertainty).
 
     Examples
     --------
@@ -132,7 +151,7 @@ def aift_sampling(
         return np.arange(n), np.asarray(estimator.score_candidates(X_pool, **consistency))
 
     return ask(
-        estimator,
+        classifier,
         X_pool,
         n_instances,
         highest,

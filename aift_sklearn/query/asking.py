@@ -14,8 +14,9 @@ from ..selection import check_n_instances
 from ._modal import query_result
 from .choosing import Choice
 from .cold_start import first_batch
+from .covering import cover
 from .pool import embeddings, pool_length, random_generator
-from .unwrapping import knows_two_classes
+from .unwrapping import knows_two_classes, unwrapped
 
 __all__ = ["ask"]
 
@@ -24,7 +25,7 @@ Indices = NDArray[np.intp]
 
 
 def ask(
-    estimator: Any,
+    classifier: Any,
     X_pool: Any,
     n_instances: int,
     highest: Callable[[int, int], tuple[Indices, Floats]],
@@ -37,8 +38,8 @@ def ask(
 
     Parameters
     ----------
-    estimator : estimator
-        What was taught, without a learner around it.
+    classifier : learner or classifier
+        What was taught.
     X_pool : array-like of shape (n, ...)
         Unlabelled candidates.
     n_instances : int
@@ -52,6 +53,7 @@ def ask(
     random_state : int, RandomState, Generator or None
         Seeds whatever draws.
     """
+    estimator = unwrapped(classifier)
     n = pool_length(X_pool)
     check_n_instances(n_instances, n)
     check_option("cold_start", cold_start, ("typical", "pretrained", "random"))
@@ -64,6 +66,18 @@ def ask(
         )
     indices, scores = highest(choice.n_scores(n_instances, n), n)
     scores = _checked(scores, indices, n)
+
+    if choice.selection == "coverage" and knows_two_classes(estimator):
+        chosen = cover(
+            classifier,
+            X_pool,
+            scores,
+            int(n_instances),
+            groups=choice.groups,
+            omega=choice.omega,
+            rng=rng,
+        )
+        return query_result(chosen, scores[chosen])
 
     def embed(rows: Indices) -> NDArray[np.float32]:
         return embeddings(estimator, X_pool, rows)

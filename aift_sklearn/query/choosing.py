@@ -17,7 +17,7 @@ __all__ = ["SELECTIONS", "Choice"]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-SELECTIONS = ("top", "random_extension", "k-centre")
+SELECTIONS = ("coverage", "top", "random_extension", "k-centre")
 """What strategies take for ``selection``."""
 
 
@@ -56,7 +56,9 @@ class Choice(NamedTuple):
             selection.group_codes(self.groups, n_candidates)
 
     def n_scores(self, n_instances: int, n_candidates: int) -> int:
-        """Return how many of the highest scores decide what is chosen."""
+        """Return how many of the highest scores decide what is chosen; all where they weigh."""
+        if self.selection == "coverage":
+            return n_candidates
         if self.selection == "top" and self.groups is None:
             return n_instances
         length = selection.shortlist_length(n_instances, n_candidates, self.omega)
@@ -71,7 +73,7 @@ class Choice(NamedTuple):
         embed: Callable[[Indices], Any],
         rng: np.random.Generator,
     ) -> Indices:
-        """Choose b of the candidates at hand.
+        """Choose b of the candidates at hand by their scores; "coverage" is the top b here.
 
         Parameters
         ----------

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._candidates import embedder
 from ..selection import most_typical, spread_over_groups
+from .places import compares_directions
 from .pool import embeddings, pool_length
 
 __all__ = ["first_batch"]
@@ -82,8 +82,6 @@ def _typical(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generato
     embedded = embeddings(estimator, X_pool, subset)
     labelled = getattr(estimator, "memory_", None)
     known = None if labelled is None else embeddings(estimator, labelled.X)
-    # Features of no CNN have no direction to speak of.
-    is_table = len(np.shape(X_pool)) <= 2
-    directions = not is_table or embedder(getattr(estimator, "estimator", None)) is not None
+    directions = compares_directions(estimator, X_pool)
     typical = most_typical(embedded, n_ranked, known=known, directions=directions, rng=rng)
     return typical if subset is None else np.asarray(subset[typical])

@@ -13,7 +13,6 @@ from .._checks import check_option
 from ..errors import ParameterError
 from .asking import ask
 from .choosing import Choice
-from .unwrapping import unwrapped
 
 __all__ = ["QueryStrategy", "make_query_strategy"]
 
@@ -90,7 +89,7 @@ class QueryStrategy(BaseEstimator):
             return np.arange(n), np.asarray(self.utility(classifier, X_pool))
 
         return ask(
-            unwrapped(classifier),
+            classifier,
             X_pool,
             n_instances,
             highest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class SimulatedCampaign:
         Whether every round trains anew on all labels.
     groups : bool
         Whether strategies are given the groups of the data set.
+    pool_weights : bool or "auto"
+        As of `AIFTLearner`; the pool is that of the data set.
     """
 
     def __init__(
@@ -46,16 +48,17 @@ class SimulatedCampaign:
         n_instances: int,
         restart: bool = False,
         groups: bool = False,
+        pool_weights: bool | Literal["auto"] = "auto",
     ) -> None:
         self.dataset, self.seed = dataset, seed
         self.n_instances, self.restart, self.groups = n_instances, restart, groups
-        self.learner = AIFTLearner(estimator)
+        self.learner = AIFTLearner(estimator, pool_weights=pool_weights).set_pool(dataset.X)
         self.asked = np.empty(0, dtype=np.intp)
         self.number = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SimulatedCampaign:
         twin = copy.copy(self)
-        twin.learner = copy.deepcopy(self.learner, memo)
+        twin.learner = copy.deepcopy(self.learner, memo).set_pool(self.dataset.X)
         return twin
 
     def run_round(self, strategy: Strategy) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,7 @@ def simulate(
     seeds: Iterable[int] = (0,),
     restart: bool = False,
     groups: bool = False,
+    pool_weights: bool | Literal["auto"] = "auto",
     first_batch: Strategy = aift_sampling,
     path: str | os.PathLike[str] | None = None,
     precompute: bool = True,
@@ -77,6 +78,8 @@ def simulate(
     groups : bool, default=False
         Hand ``dataset.groups`` to strategies that take groups, so that a batch is spread over
         patients or slides.
+    pool_weights : bool or "auto", default="auto"
+        Weight labels in training by the share of the pool that they stand for, as of `AIFTLearner`.
     first_batch : callable, default=aift_sampling
         Strategy of the first batch, which all strategies of a seed share; by default the typical
         cold start.
@@ -145,9 +148,11 @@ def simulate(
         raise ParameterError("no seeds, strategies or heads; expected at least one of each.")
     if groups and dataset.groups is None:
         raise ParameterError(f"groups=True, but the data set {dataset.name!r} has no groups.")
-    settings = _settings(dataset, n_instances, restart, groups, first_batch)
+    settings = _settings(dataset, n_instances, restart, groups, first_batch, pool_weights)
     parts = _parts(named, heads, dataset)
-    study = _Study(dataset, named, n_rounds, n_instances, restart, groups, first_batch)
+    study = _Study(
+        dataset, named, n_rounds, n_instances, restart, groups, first_batch, pool_weights
+    )
     rows: list[dict[str, Any]] = []
     with Journal(path, settings, parts) as journal:
         missing = study.count_missing(journal, heads, seeds)
@@ -179,6 +184,7 @@ class _Study:
     restart: bool
     groups: bool
     first_batch: Strategy
+    pool_weights: bool | Literal["auto"]
 
     def count_missing(self, journal: Journal, heads: Iterable[str], seeds: Iterable[int]) -> int:
         """Rounds that are not in the journal yet."""
@@ -213,6 +219,7 @@ class _Study:
                     n_instances=self.n_instances,
                     restart=self.restart,
                     groups=self.groups,
+                    pool_weights=self.pool_weights,
                 )
                 if first is None:
                     first = start.run_round(self.first_batch)
@@ -285,7 +292,12 @@ def _prepared(estimator: Any, dataset: Dataset, seed: int) -> Any:
 
 
 def _settings(
-    dataset: Dataset, n_instances: int, restart: bool, groups: bool, first_batch: Strategy
+    dataset: Dataset,
+    n_instances: int,
+    restart: bool,
+    groups: bool,
+    first_batch: Strategy,
+    pool_weights: bool | Literal["auto"],
 ) -> dict[str, str]:
     """What all rows of one table must have in common, as text."""
     told = {
@@ -296,6 +308,7 @@ def _settings(
         "batch": str(n_instances),
         "restart": str(restart),
         "groups": str(groups),
+        "pool weights": str(pool_weights),
         **{f"{of}: {name}": text for of, each in told.items() for name, text in each.items()},
     }
 

@@ -22,14 +22,17 @@ Strategy = Callable[..., Any]
 STRATEGIES: dict[str, Strategy] = {
     "random": random_sampling,
     "AIFT": aift_sampling,
-    "AIFT entropy": functools.partial(aift_sampling, diversity_weight=0.0),
-    "AIFT diversity": functools.partial(aift_sampling, entropy_weight=0.0),
-    "AIFT mean": functools.partial(aift_sampling, alpha=0.5, reduction="mean"),
+    "AIFT top": functools.partial(aift_sampling, selection="top"),
+    "AIFT random extension": functools.partial(aift_sampling, selection="random_extension"),
+    "AIFT entropy": functools.partial(aift_sampling, selection="top", diversity_weight=0.0),
+    "AIFT diversity": functools.partial(aift_sampling, selection="top", entropy_weight=0.0),
+    "AIFT mean": functools.partial(aift_sampling, selection="top", alpha=0.5, reduction="mean"),
     "least confident": uncertainty_sampling,
     "margin": margin_sampling,
     "entropy": entropy_sampling,
 }
-"""Strategies by name: random, AIFT and its parts, and modAL's own on the mean prediction."""
+"""Strategies by name: random; AIFT, as the papers have it (top, random extension), and parts of its
+score; and modAL's own on the mean prediction."""
 
 
 def build_strategy(name: str) -> tuple[str, Strategy]:

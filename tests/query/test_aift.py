@@ -40,7 +40,7 @@ seeds = st.integers(0, 20)
 
 
 def ask(*args, **params):
-    result = aift_sampling(*args, **params)
+    result = aift_sampling(*args, **{"selection": "top"} | params)
     return result[0] if RETURNS_METRICS else result
 
 
@@ -71,7 +71,7 @@ def test_prefers_the_published_useful_patterns(model):
 
 def test_asks_through_a_learner_as_well_as_directly(model):
     learner = ActiveLearner(model, query_strategy=aift_sampling)
-    indices, rows = learner.query(POOL, n_instances=4)
+    indices, rows = learner.query(POOL, n_instances=4, selection="top")
     assert indices.tolist() == ask(model, POOL, 4).tolist()
     np.testing.assert_array_equal(rows, POOL[indices])
 
@@ -134,7 +134,8 @@ def test_pools_of_any_kind_are_asked_alike(wrap):
     assert ask(clf, wrap(X), 4, selection="k-centre", omega=3).tolist() == expected.tolist()
     learner = AIFTLearner(clf)
     np.testing.assert_array_equal(
-        learner.query(wrap(X), n_instances=4)[1], X[top(clf.score_candidates(X), 4)]
+        learner.query(wrap(X), n_instances=4, selection="top")[1],
+        X[top(clf.score_candidates(X), 4)],
     )
 
 
@@ -172,7 +173,7 @@ def both_ways(table, b, **params):
         model.embed = lambda X: np.concatenate([np.cos(X), np.sin(X)], axis=1)
         if len(models) == 0 and params.pop("whole_pool", False):
             model.score_candidates = Whole(table).partial_fit(pool[:2], [0, 1]).score_candidates
-        results.append(aift_sampling(model, pool, b, **params))
+        results.append(aift_sampling(model, pool, b, **{"selection": "top"} | params))
         models.append(model)
     return *results, getattr(models[0], "asked", [])
 

@@ -142,7 +142,7 @@ def test_cold_start_lasts_until_two_classes_are_known():
     assert sorted(label[ask(clf, points, 2, random_state=0)]) == [1, 2]
     clf.partial_fit(points[[0, 40]], label[[0, 40]])
     expected = top(clf.score_candidates(points), 2)
-    assert ask(clf, points, 2).tolist() == expected.tolist()
+    assert ask(clf, points, 2, selection="top").tolist() == expected.tolist()
 
 
 def test_random_cold_start_is_seeded_and_distinct():

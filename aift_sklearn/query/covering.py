@@ -1,0 +1,84 @@
+"""Coverage of the pool, weighted by scores as far as the model is to be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import selection
+from .labelled import labelled_candidates
+from .places import PoolPlaces, compares_directions
+from .trust import trust
+from .unwrapping import unwrapped
+
+__all__ = ["cover"]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+def cover(
+    classifier: Any,
+    X_pool: Any,
+    scores: Floats,
+    n_instances: int,
+    *,
+    groups: Any = None,
+    omega: float = 4.0,
+    rng: np.random.Generator,
+) -> Indices:
+    """Choose b candidates that cover the pool, each weighted by (1 − τ) + τ · s / mean(s).
+
+    Parameters
+    ----------
+    classifier : learner or classifier
+        Knows the labelled candidates, which cover too, and embeds, as it did before it was taught:
+        what it has learnt since makes candidates of one class alike.
+    X_pool : array-like of shape (n, ...)
+        Unlabelled candidates.
+    scores : ndarray of shape (n,)
+        s; what is below 0 is lifted to it.
+    n_instances : int
+        b.
+    groups : array-like of shape (n,), optional
+        No group gives another candidate while one with fewer is left among the first ω·b.
+    omega : float, default=4
+        ω.
+    rng : numpy.random.Generator
+        Seeds the samples of large pools.
+
+    Returns
+    -------
+    ndarray of shape (b,)
+        Indices into the pool, in the order in which they cover most.
+    """
+    n = len(scores)
+    places = getattr(classifier, "_places", None)
+    if places is None or places.X_pool is not X_pool:
+        places = PoolPlaces(unwrapped(classifier), X_pool)
+    known, y = labelled_candidates(classifier)
+    labelled = None if known is None else places.embed(known)
+    tau = 0.0 if labelled is None else trust(labelled, y)
+    weights = np.ones(n)
+    lifted = scores - min(0.0, float(scores.min()))
+    if lifted.any():
+        # Divided first: their sum may be larger than any number.
+        lifted = lifted / lifted.max()
+        weights = (1 - tau) + tau * lifted / lifted.mean()
+
+    length = n_instances if groups is None else selection.shortlist_length(n_instances, n, omega)
+    order = selection.coverage(
+        weights,
+        length,
+        places.embed_pool,
+        labelled,
+        directions=compares_directions(places.estimator, X_pool),
+        rng=rng,
+    )
+    if groups is None:
+        return order
+    members = selection.group_codes(groups, n)[order]
+    turns = selection.spread_over_groups(-np.arange(length), n_instances, members, omega)
+    return np.asarray(order[turns])
