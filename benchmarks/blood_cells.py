@@ -158,8 +158,8 @@ candidates, the most typical of {BATCH} clusters; then each asks for {BATCH} in 
 "AIFT" has the defaults of `aift_sampling`, a coverage of the pool; "AIFT top" asks for the \
 highest scores, as the papers do, and "AIFT entropy" for the highest without diversity; "entropy" \
 and "margin" are modAL's, on the mean prediction of the patches. The frozen study weights labels \
-by the share of the pool that they stand for, whoever asked for them. One data set and one split: other \
-laboratories' images may turn out differently.
+by the share of the pool that they stand for, whoever asked for them. One data set and one split: \
+other laboratories' images may turn out differently.
 
 {chr(10).join(section(name, study) for name, study in kept.items())}"""
 

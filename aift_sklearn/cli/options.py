@@ -39,6 +39,8 @@ __all__ = [
 STRATEGY_NAMES = (
     "random",
     "AIFT",
+    "AIFT top",
+    "AIFT random extension",
     "AIFT entropy",
     "AIFT diversity",
     "AIFT mean",

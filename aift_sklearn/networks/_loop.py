@@ -62,8 +62,11 @@ class Net(NeuralNetClassifier):
         labels, weight = y_true.to(y_pred.device), X["weight"].to(y_pred.device)
         class_weight = self.criterion_.weight
         loss = nn.functional.cross_entropy(y_pred, labels, weight=class_weight, reduction="none")
-        count = len(labels) if class_weight is None else class_weight[labels].sum()
-        return (weight * loss).sum() / count
+        if class_weight is None:
+            return (weight * loss).mean()
+        # Classes weigh in the mean, as in torch's own loss; heavy examples make a heavy batch.
+        of_classes = (weight * class_weight[labels]).sum() / weight.sum()
+        return (weight * loss).mean() / of_classes
 
     def run(self, batches: Batches) -> None:
         """Train, without skorch's silence about interrupts."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..selection import most_typical, spread_over_groups
-from .places import compares_directions
-from .pool import embeddings, pool_length
+from .places import PoolPlaces, compares_directions
+from .pool import pool_length
 
 __all__ = ["first_batch"]
 
@@ -29,6 +29,7 @@ def first_batch(
     *,
     groups: Any = None,
     rng: np.random.Generator,
+    places: PoolPlaces | None = None,
 ) -> Indices:
     """Choose b candidates without scores.
 
@@ -46,6 +47,8 @@ def first_batch(
         No group gives another candidate while one with fewer is left among the first 4·b.
     rng : numpy.random.Generator
         Seeds the clustering or the draw.
+    places : PoolPlaces, optional
+        Of this pool, where it was embedded already.
 
     Returns
     -------
@@ -61,27 +64,34 @@ def first_batch(
     ... ).tolist()
     [1, 3]
     """
-    rank = _draw if cold_start == "random" else _typical
+    if cold_start == "random":
+
+        def rank(k: int) -> Indices:
+            return rng.choice(pool_length(X_pool), k, replace=False)
+    else:
+        known = PoolPlaces(estimator, X_pool) if places is None else places
+
+        def rank(k: int) -> Indices:
+            return _typical(estimator, known, k, rng)
+
     if groups is None:
-        return rank(estimator, X_pool, n_instances, rng)
+        return rank(n_instances)
     n_ranked = min(_RANKED_FOR_GROUPS * n_instances, pool_length(X_pool))
-    ranked = rank(estimator, X_pool, n_ranked, rng)
+    ranked = rank(n_ranked)
     by_rank = -np.arange(n_ranked)
     members = np.asarray(groups)[ranked]
     return np.asarray(ranked[spread_over_groups(by_rank, n_instances, members)])
 
 
-def _draw(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generator) -> Indices:
-    return rng.choice(pool_length(X_pool), n_ranked, replace=False)
-
-
-def _typical(estimator: Any, X_pool: Any, n_ranked: int, rng: np.random.Generator) -> Indices:
+def _typical(
+    estimator: Any, places: PoolPlaces, n_ranked: int, rng: np.random.Generator
+) -> Indices:
     """Rank the most typical candidates, of a random subset where the pool is large."""
-    n, size = pool_length(X_pool), max(_MAX_EMBEDDED, n_ranked)
-    subset = None if n <= size else np.sort(rng.choice(n, size, replace=False))
-    embedded = embeddings(estimator, X_pool, subset)
+    n, size = pool_length(places.X_pool), max(_MAX_EMBEDDED, n_ranked)
+    subset = np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
+    embedded = places.embed_pool(subset)
     labelled = getattr(estimator, "memory_", None)
-    known = None if labelled is None else embeddings(estimator, labelled.X)
-    directions = compares_directions(estimator, X_pool)
+    known = None if labelled is None else places.embed(labelled.X)
+    directions = compares_directions(estimator, places.X_pool)
     typical = most_typical(embedded, n_ranked, known=known, directions=directions, rng=rng)
-    return typical if subset is None else np.asarray(subset[typical])
+    return np.asarray(subset[typical])

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from .. import selection
 from .labelled import labelled_candidates
-from .places import PoolPlaces, compares_directions
+from .places import compares_directions, places_of
 from .trust import trust
-from .unwrapping import unwrapped
 
 __all__ = ["cover"]
 
@@ -55,9 +54,7 @@ def cover(
         Indices into the pool, in the order in which they cover most.
     """
     n = len(scores)
-    places = getattr(classifier, "_places", None)
-    if places is None or places.X_pool is not X_pool:
-        places = PoolPlaces(unwrapped(classifier), X_pool)
+    places = places_of(classifier, X_pool)
     known, y = labelled_candidates(classifier)
     labelled = None if known is None else places.embed(known)
     tau = 0.0 if labelled is None else trust(labelled, y)

@@ -16,6 +16,7 @@ from ..selection import check_n_instances
 from ._modal import query_result
 from .cold_start import first_batch
 from .labelled import labelled_candidates
+from .places import places_of
 from .pool import embeddings, pool_length, random_generator
 from .unwrapping import knows_two_classes, unwrapped
 
@@ -125,7 +126,10 @@ class SkactivemlStrategy(BaseEstimator):
         rng = random_generator(random_state)
         estimator = unwrapped(classifier)
         if not knows_two_classes(estimator):
-            chosen = first_batch(self.cold_start, estimator, X_pool, n_instances, rng=rng)
+            places = places_of(classifier, X_pool)
+            chosen = first_batch(
+                self.cold_start, estimator, X_pool, n_instances, rng=rng, places=places
+            )
             return query_result(chosen, None)
         known, y = labelled_candidates(classifier)
         E = [embeddings(estimator, known), embeddings(estimator, X_pool)]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
-from .._candidates import embedder, pick_rows
+from .._candidates import embedder
 from ..selection import shares_of_pool, systematic_sample
 from .pool import embeddings, pool_length
+from .unwrapping import unwrapped
 
-__all__ = ["PoolPlaces", "compares_directions", "untaught"]
+__all__ = ["PoolPlaces", "compares_directions", "places_of", "untaught"]
 
 # Of a larger pool, so many stand for all.
 _MOST = 2**14
+# Kept, so that a network is exported once.
+_UNTAUGHT: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class PoolPlaces:
@@ -47,7 +50,7 @@ class PoolPlaces:
     """
 
     def __init__(self, estimator: Any, X_pool: Any) -> None:
-        self.estimator, self.X_pool = untaught(estimator, X_pool), X_pool
+        self.estimator, self.X_pool = untaught(estimator), X_pool
         n = pool_length(X_pool)
         self._rows = None
         if n > _MOST:
@@ -60,8 +63,9 @@ class PoolPlaces:
 
     def embed_pool(self, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
         """Embed candidates of the pool, those at hand by default; all of a small pool once."""
-        if rows is not None and (self._rows is not None or len(rows) < pool_length(self.X_pool)):
-            return embeddings(self.estimator, self.X_pool, rows)
+        is_part = rows is not None and len(rows) < pool_length(self.X_pool)
+        if rows is not None and (is_part or self._rows is not None):
+            return embeddings(self.estimator, self.X_pool, rows if is_part else None)
         if self._embedded is None:
             self._embedded = embeddings(self.estimator, self.X_pool, self._rows)
         return self._embedded
@@ -87,28 +91,45 @@ class PoolPlaces:
         )
 
 
+def places_of(classifier: Any, X_pool: Any) -> PoolPlaces:
+    """Take the places that a learner has of this pool, or make them."""
+    known = getattr(classifier, "_places", None)
+    if known is not None and known.X_pool is X_pool:
+        return known  # type: ignore[no-any-return]
+    return PoolPlaces(unwrapped(classifier), X_pool)
+
+
 def compares_directions(estimator: Any, X_pool: Any) -> bool:
     """Whether embeddings are compared by direction: features of no CNN have none to speak of."""
     is_table = len(np.shape(X_pool)) <= 2
     return not is_table or embedder(getattr(estimator, "estimator", None)) is not None
 
 
-def untaught(estimator: Any, X_pool: Any) -> Any:
-    """Copy an estimator as it was before it was taught, if it can embed the pool so; else itself.
+def untaught(estimator: Any) -> Any:
+    """Find an estimator as it was before it was taught, where it is pre-trained; else itself.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One whose embedding does not change by learning, such as a pipeline that begins with
+        `CNNFeatures`, is its own.
+
+    Returns
+    -------
+    estimator
+        The same one every time.
 
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
-    >>> class Embeds(LogisticRegression):
-    ...     def embed(self, X): return X
-    >>> hasattr(untaught(Embeds().fit([[0.0], [1.0]], [0, 1]), np.zeros((5, 1))), "classes_")
-    False
+    >>> from aift_sklearn import AIFTClassifier, CNNClassifier
+    >>> cnn, head = AIFTClassifier(CNNClassifier()), AIFTClassifier(LogisticRegression())
+    >>> untaught(cnn) is cnn, untaught(cnn) is untaught(cnn), untaught(head) is head
+    (False, True, True)
     """
-    if not callable(getattr(estimator, "embed", None)):
+    inner = getattr(estimator, "estimator", None)
+    if not (hasattr(inner, "partial_fit") and getattr(inner, "pretrained", False)):
         return estimator
-    try:
-        before = clone(estimator)
-        before.embed(pick_rows(X_pool, np.arange(1)))
-    except (NotFittedError, TypeError):  # it has no pre-trained weights, or cannot be cloned
-        return estimator
-    return before
+    if estimator not in _UNTAUGHT:
+        _UNTAUGHT[estimator] = clone(estimator)
+    return _UNTAUGHT[estimator]

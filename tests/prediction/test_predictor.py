@@ -137,7 +137,7 @@ def test_an_export_serves_later_rounds_too(begun, it_pays, monkeypatch):
 
 def test_queries_use_it(begun, it_pays):
     learner = AIFTLearner(classifier(), X_training=X[:20], y_training=Y[:20])
-    learner.query(X, n_instances=3)
+    learner.query(X, n_instances=3, selection="top")
     assert begun == [50]
 
 

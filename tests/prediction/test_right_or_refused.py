@@ -307,7 +307,8 @@ def test_a_pipeline_that_is_refitted_on_one_class_and_on_two_again(backend, it_p
         assert len(learner.query(X, n_instances=3, random_state=0)[0]) == 3
     n = len(begun)
     model.fit(X[:20], Y[:20])
-    indices, _ = learner.query(X, n_instances=3)
+    learner.set_params(pool_weights=False)
+    indices, _ = learner.query(X, n_instances=3, selection="top")
     assert len(begun) == n + 1
     scores = patch_consistency(expected_of(model, X))
     assert_array_equal(indices, np.argsort(-scores, kind="stable")[:3])

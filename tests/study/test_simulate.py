@@ -99,7 +99,9 @@ def test_the_same_seed_gives_the_same_table(dataset, classifier):
 
 
 def test_asks_what_the_strategy_asks(dataset, classifier):
-    table = simulate(dataset, classifier, ["AIFT"], n_rounds=2, n_instances=7)
+    table = simulate(
+        dataset, classifier, ["AIFT top"], n_rounds=2, n_instances=7, pool_weights=False
+    )
     first, second = table["asked"]
     model = AIFTClassifier(
         Pixels(C=0.01),
