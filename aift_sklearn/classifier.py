@@ -130,7 +130,7 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
     """
 
     # Another one whenever the classifier has learnt; never stored.
-    _transient = ("_seam",)
+    _transient = ("_seam", "_untaught")
     _seam: Seam | None = None
 
     def __init__(

@@ -25,7 +25,7 @@ from .errors import (
     TrainingInterrupted,
     TrainingWarning,
 )
-from .learning.weights import accepts_weights, learns_on
+from .learning.weights import accepts_weights, embeds_alike
 from .memory import Memory
 from .query import aift_sampling
 from .query.places import PoolPlaces
@@ -63,11 +63,11 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         Weight each labelled candidate in training by the share of the pool that lies nearest to
         it, among embeddings by the model before it was taught. What was asked for is no random
         sample of the pool; weighted so, it stands for it. The pool is that of the last `query`, or
-        of `set_pool`; weights are brought up to date in every `teach`. "auto" does so for
-        estimators that are fitted anew to all labels, such as a head on frozen features, and not
-        for those that continue: a CNN that is fine-tuned learnt no better for it. Without effect
-        for estimators that take no ``sample_weight``, in calls that give one, and before a pool is
-        known. Of pools above 16,384 candidates a sample is embedded.
+        of `set_pool`; weights are brought up to date in every `teach`. "auto" does so for an
+        `AIFTClassifier` whose pipeline begins with pre-trained `CNNFeatures`, and for no other: a
+        CNN that is fine-tuned learnt no better for it. Without effect for estimators that take no
+        ``sample_weight``, before a pool is known, and from the first call on that gives weights,
+        until `fit`. Of pools above 16,384 candidates a sample is embedded.
 
     Attributes
     ----------
@@ -106,6 +106,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
     _transient = ("_places", "_stands_for_one_pool")
     _places: PoolPlaces | None = None
     _stands_for_one_pool: bool = False
+    # Whether labels were given weights by whoever taught them.
+    _are_given_weights: bool = False
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             if self._weighs():
                 self._places = PoolPlaces(self.estimator, X_pool)
         result = self.query_strategy(self, X_pool, *query_args, **query_kwargs)
-        if self._places is not None:
+        if self._places is not None and self._weighs():
             # Now, while the pool can be read, and not when an answer is waiting.
             self._places.embed_pool()
         # modAL from 0.4.2 on wants (indices, metrics) from a strategy, 0.4.1 indices.
@@ -197,7 +199,8 @@ class AIFTLearner(SaveMixin, ActiveLearner):
     def set_pool(self, X_pool: Any) -> AIFTLearner:
         """Tell for which pool the labels stand, from now on, whatever is queried.
 
-        A pool that shrinks with every query is embedded anew each time; this one once.
+        A pool that shrinks with every query is embedded anew each time; this one once, now. Copies
+        of the learner, and saved ones, do not know it.
 
         Parameters
         ----------
@@ -209,11 +212,10 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         AIFTLearner
             Itself.
         """
-        self._places, self._stands_for_one_pool = None, True
+        places = PoolPlaces(self.estimator, X_pool)
         if self._weighs():
-            places = PoolPlaces(self.estimator, X_pool)
             places.embed_pool()
-            self._places = places
+        self._places, self._stands_for_one_pool = places, True
         return self
 
     def teach(
@@ -282,8 +284,10 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         """
         before = self.X_training, self.y_training, self._n_untaught
         X, y = _as_taught(X, y)
+        was_given = self._are_given_weights
         try:
             self.X_training, self.y_training, self._n_untaught = X, y, 0
+            self._are_given_weights = False
             self._learn(self.estimator.fit, X, y, bootstrap, fit_kwargs)
             self._labels_lack = False
         except TrainingInterrupted:
@@ -291,6 +295,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             raise
         except BaseException:
             self.X_training, self.y_training, self._n_untaught = before
+            self._are_given_weights = was_given
             raise
         return self
 
@@ -410,15 +415,17 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         fit_kwargs: dict[str, Any],
     ) -> None:
         """Train; labels that are refused are kept no longer, so that the next are accepted."""
-        before = getattr(self.estimator, "memory_", None)
-        fit_kwargs, known = self._weighed(learn, X, fit_kwargs)
-        if bootstrap:
-            drawn = self._bootstrap(len(y))
-            X, y = pick_rows(X, drawn), y[drawn]
-            weight = fit_kwargs.get("sample_weight")
-            if weight is not None:
-                fit_kwargs = {**fit_kwargs, "sample_weight": np.asarray(weight)[drawn]}
+        before, known = getattr(self.estimator, "memory_", None), None
+        was_given = self._are_given_weights
         try:
+            self._are_given_weights |= fit_kwargs.get("sample_weight") is not None
+            fit_kwargs, known = self._weighed(learn, X, fit_kwargs)
+            if bootstrap:
+                drawn = self._bootstrap(len(y))
+                X, y = pick_rows(X, drawn), y[drawn]
+                weight = fit_kwargs.get("sample_weight")
+                if weight is not None:
+                    fit_kwargs = {**fit_kwargs, "sample_weight": np.asarray(weight)[drawn]}
             with undone_on_error(self.estimator):
                 if known is not None:
                     self.estimator.memory_ = known
@@ -427,6 +434,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
             self._n_untaught = 0
             raise
         except BaseException:
+            self._are_given_weights = was_given
             if known is not None:
                 self.estimator.memory_ = before
             n_kept = len(self.y_training) - self._n_untaught
@@ -440,7 +448,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         self, learn: Callable[..., Any], X: Any, fit_kwargs: dict[str, Any]
     ) -> tuple[dict[str, Any], Memory | None]:
         """Weights of what is taught, and the estimator's memory with weights brought up to date."""
-        if self._places is None or "sample_weight" in fit_kwargs or not self._weighs():
+        if self._places is None or self._are_given_weights or not self._weighs():
             return fit_kwargs, None
         memory = getattr(self.estimator, "memory_", None)
         continues = learn == getattr(self.estimator, "partial_fit", None)
@@ -456,7 +464,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         check_option("pool_weights", self.pool_weights, (True, False, "auto"))
         if not self.pool_weights or not accepts_weights(self.estimator):
             return False
-        return self.pool_weights != "auto" or not learns_on(self.estimator)
+        return self.pool_weights != "auto" or embeds_alike(self.estimator)
 
     def _bootstrap(self, n: int) -> NDArray[np.intp]:
         if self.random_state is None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import sklearn
 from modAL.models import ActiveLearner, Committee
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from aift_sklearn import AIFTClassifier, AIFTLearner
 from aift_sklearn.errors import DataError, ParameterError
@@ -39,7 +40,7 @@ def shares(pool, labelled):
 
 def test_all_labels_weigh_their_share_in_every_round(table):
     X, y = table
-    learner = AIFTLearner(Notes(), random_sampling)
+    learner = AIFTLearner(Notes(), random_sampling, pool_weights=True)
     taught = np.empty(0, dtype=int)
     for round_ in range(3):
         left = np.setdiff1d(np.arange(60), taught)
@@ -49,29 +50,79 @@ def test_all_labels_weigh_their_share_in_every_round(table):
         np.testing.assert_allclose(learner.estimator.weight_, shares(X[left], X[taught]))
 
 
-def test_by_default_those_that_learn_on_are_given_none(table):
-    class LearnsOn(Notes):
-        def partial_fit(self, X, y, sample_weight=None):
-            return self.fit(X, y, sample_weight)
+class Frozen(TransformerMixin, BaseEstimator):
+    """Stands for pre-trained features."""
 
-    assert weights_after(table, AIFTLearner(LearnsOn(), random_sampling)) is None
-    for estimator in (LearnsOn(), AIFTClassifier(LearnsOn())):
-        learner = AIFTLearner(estimator, random_sampling, pool_weights=True)
-        X, y = table
-        asked, rows = learner.query(X, n_instances=8, random_state=0)
-        learner.teach(rows, y[asked])
-        assert learner._weighs()
-        assert not clone(learner).set_params(pool_weights="auto")._weighs()
+    pretrained = True
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X
+
+    embed = transform
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [
+        (AIFTClassifier(make_pipeline(Frozen(), LogisticRegression())), True),
+        (AIFTClassifier(make_pipeline(Frozen(), KNeighborsClassifier())), False),
+        (AIFTClassifier(make_pipeline(StandardScaler(), LogisticRegression())), False),
+        (AIFTClassifier(LogisticRegression()), False),
+        (AIFTClassifier(), False),
+        (LogisticRegression(), False),
+    ],
+)
+def test_by_default_a_head_on_frozen_features_is_given_weights(estimator, expected):
+    assert AIFTLearner(estimator)._weighs() is expected
+
+
+def test_a_choice_that_is_none_is_refused(table):
     with pytest.raises(ParameterError, match=r"^pool_weights='always'"):
         AIFTLearner(Notes(), pool_weights="always").query(table[0])
+
+
+def test_weights_that_were_given_are_kept_until_all_starts_anew(table):
+    X, y = table
+    learner = weighing(AIFTClassifier(LogisticRegression(), replay="all"))
+    learner.query(X, n_instances=4)
+    learner.teach(X[:8], y[:8], sample_weight=[0, 1, 1, 1, 1, 1, 1, 2])
+    learner.query(X[8:], n_instances=4)
+    learner.teach(X[8:12], y[8:12])
+    expected = [0, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    assert learner.estimator.memory_.sample_weight.tolist() == expected
+    learner.fit(X[:8], y[:8])
+    np.testing.assert_allclose(learner.estimator.memory_.sample_weight, shares(X[8:], X[:8]))
+
+
+def test_a_committee_keeps_no_label_that_cannot_be_weighed(table):
+    X, y = table
+    committee = Committee([weighing(Notes()).set_pool(X)])
+    committee.teach(X[:8], y[:8])
+    with pytest.raises(DataError):
+        committee.teach(np.full((1, 3), np.nan), y[:1])
+    committee.teach(X[8:12], y[8:12])
+    assert len(committee.learner_list[0].y_training) == 12
+
+
+def test_weights_that_are_switched_on_later_take_the_pool_that_was_set(table):
+    X, y = table
+    learner = AIFTLearner(Notes(), random_sampling, pool_weights=False).set_pool(X)
+    learner.set_params(pool_weights=True).query(X[30:], n_instances=4)
+    learner.teach(X[:8], y[:8])
+    np.testing.assert_allclose(learner.estimator.weight_, shares(X, X[:8]))
 
 
 @pytest.mark.parametrize("replay", ["all", "none", "hard"])
 def test_what_is_remembered_is_weighed_anew(table, replay):
     X, y = table
-    learner = AIFTLearner(
-        AIFTClassifier(LogisticRegression(), replay=replay, random_state=0), random_sampling
-    )
+    model = AIFTClassifier(LogisticRegression(), replay=replay, random_state=0)
+    learner = AIFTLearner(model, random_sampling, pool_weights=True)
     first, _ = learner.query(X, n_instances=10, random_state=0)
     learner.teach(X[first], y[first])
     left = np.setdiff1d(np.arange(60), first)
@@ -85,7 +136,7 @@ def test_what_is_remembered_is_weighed_anew(table, replay):
 
 def test_a_pool_that_was_set_stays_whatever_is_queried(table):
     X, y = table
-    learner = AIFTLearner(Notes(), random_sampling).set_pool(X)
+    learner = AIFTLearner(Notes(), random_sampling, pool_weights=True).set_pool(X)
     asked, rows = learner.query(X[30:], n_instances=8, random_state=0)
     learner.teach(rows, y[30:][asked])
     np.testing.assert_allclose(learner.estimator.weight_, shares(X, rows))
@@ -108,9 +159,13 @@ def test_a_model_of_weighed_labels_predicts_the_pool_better():
     assert log_loss(True) < log_loss(False)
 
 
+def weighing(estimator, **params):
+    return AIFTLearner(estimator, random_sampling, pool_weights=True, **params)
+
+
 def weights_after(table, learner=None, **teach):
     X, y = table
-    learner = AIFTLearner(Notes(), random_sampling) if learner is None else learner
+    learner = weighing(Notes()) if learner is None else learner
     asked, rows = learner.query(X, n_instances=8, random_state=0)
     learner.teach(rows, y[asked], **teach)
     return learner.estimator.weight_
@@ -122,11 +177,11 @@ def test_who_wants_no_weights_is_given_none(table):
     given = np.arange(1.0, 9)
     assert weights_after(table, sample_weight=given).tolist() == given.tolist()
     X, y = table
-    unasked = AIFTLearner(Notes(), random_sampling, X[:8], y[:8])
+    unasked = weighing(Notes(), X_training=X[:8], y_training=y[:8])
     assert unasked.estimator.weight_ is None
     with sklearn.config_context(enable_metadata_routing=True):
         assert weights_after(table) is None
-    neighbours = AIFTLearner(KNeighborsClassifier(3), random_sampling)
+    neighbours = weighing(KNeighborsClassifier(3))
     asked, rows = neighbours.query(X, n_instances=8)
     neighbours.teach(rows, y[asked])
     assert neighbours.score(X, y) > 0.5
@@ -149,7 +204,7 @@ def test_it_is_known_who_takes_weights(estimator, expected):
 
 
 def test_bootstraps_take_the_weights_of_what_they_draw(table):
-    learner = AIFTLearner(Notes(), random_sampling, random_state=3)
+    learner = weighing(Notes(), random_state=3)
     found = weights_after(table, learner, bootstrap=True)
     all_of_them = shares(table[0], learner.X_training)
     drawn = np.random.default_rng([3, 0]).integers(8, size=8)
@@ -158,7 +213,7 @@ def test_bootstraps_take_the_weights_of_what_they_draw(table):
 
 def test_a_call_that_fails_leaves_the_weights_as_they_were(table):
     X, y = table
-    learner = AIFTLearner(AIFTClassifier(LogisticRegression(), replay="all"), random_sampling)
+    learner = weighing(AIFTClassifier(LogisticRegression(), replay="all"))
     asked, rows = learner.query(X, n_instances=10, random_state=0)
     learner.teach(rows, y[asked])
     before = learner.estimator.memory_.sample_weight.copy()
@@ -179,7 +234,7 @@ def test_it_is_a_parameter_that_is_cloned_saved_and_loaded(table, tmp_path):
 
 def test_the_pool_is_not_stored_with_the_learner(table, tmp_path):
     X, y = table
-    learner = AIFTLearner(AIFTClassifier(LogisticRegression())).set_pool(X)
+    learner = AIFTLearner(AIFTClassifier(LogisticRegression()), pool_weights=True).set_pool(X)
     learner.teach(X[:8], y[:8])
     twins = [pickle.loads(pickle.dumps(learner)), copy.deepcopy(learner)]
     learner.save(tmp_path / "model")

@@ -18,8 +18,8 @@ from ..errors import ParameterError
 __all__ = [
     "accepts_weights",
     "check_candidate_weights",
+    "embeds_alike",
     "last_step",
-    "learns_on",
     "route_weights",
     "step_parameter",
     "weighs_by_repetition",
@@ -96,19 +96,24 @@ def accepts_weights(estimator: Any) -> bool:
     return not hasattr(estimator, "score_candidates") or _takes_weights(last_step(inner))
 
 
-def learns_on(estimator: Any) -> bool:
-    """Whether an estimator, or that inside an AIFTClassifier, goes on learning from what it is.
+def embeds_alike(estimator: Any) -> bool:
+    """Whether an AIFTClassifier embeds by pre-trained features that no learning changes.
 
     Examples
     --------
-    >>> from aift_sklearn import AIFTClassifier
-    >>> learns_on(AIFTClassifier(LogisticRegression())), learns_on(LogisticRegression())
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from aift_sklearn import AIFTClassifier, CNNClassifier, CNNFeatures
+    >>> embeds_alike(AIFTClassifier(make_pipeline(CNNFeatures(), LogisticRegression())))
+    True
+    >>> embeds_alike(AIFTClassifier(CNNClassifier())), embeds_alike(LogisticRegression())
     (False, False)
     """
-    if hasattr(estimator, "score_candidates"):
-        inner = getattr(estimator, "estimator", None)
-        return inner is None or hasattr(inner, "partial_fit")
-    return hasattr(estimator, "partial_fit")
+    inner = getattr(estimator, "estimator", None)
+    steps = getattr(inner, "steps", None)
+    if not steps or not hasattr(estimator, "score_candidates"):
+        return False
+    first = steps[0][1]
+    return callable(getattr(first, "embed", None)) and bool(getattr(first, "pretrained", False))
 
 
 def route_weights(classifier: Any) -> MetadataRouter:

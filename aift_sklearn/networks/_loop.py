@@ -65,8 +65,9 @@ class Net(NeuralNetClassifier):
         if class_weight is None:
             return (weight * loss).mean()
         # Classes weigh in the mean, as in torch's own loss; heavy examples make a heavy batch.
-        of_classes = (weight * class_weight[labels]).sum() / weight.sum()
-        return (weight * loss).mean() / of_classes
+        of_classes = (weight * class_weight[labels]).sum() / weight.sum().clamp_min(1e-30)
+        # Weights so small that single precision has none for them teach nothing.
+        return (weight * loss).mean() / torch.where(of_classes > 0, of_classes, 1.0)
 
     def run(self, batches: Batches) -> None:
         """Train, without skorch's silence about interrupts."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..selection import most_typical, spread_over_groups
-from .places import PoolPlaces, compares_directions
+from .places import PoolPlaces
 from .pool import pool_length
 
 __all__ = ["first_batch"]
@@ -87,11 +87,10 @@ def _typical(
     estimator: Any, places: PoolPlaces, n_ranked: int, rng: np.random.Generator
 ) -> Indices:
     """Rank the most typical candidates, of a random subset where the pool is large."""
-    n, size = pool_length(places.X_pool), max(_MAX_EMBEDDED, n_ranked)
+    n, size = places.n, max(_MAX_EMBEDDED, n_ranked)
     subset = np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
     embedded = places.embed_pool(subset)
     labelled = getattr(estimator, "memory_", None)
     known = None if labelled is None else places.embed(labelled.X)
-    directions = compares_directions(estimator, places.X_pool)
-    typical = most_typical(embedded, n_ranked, known=known, directions=directions, rng=rng)
+    typical = most_typical(embedded, n_ranked, known=known, directions=places.directions, rng=rng)
     return np.asarray(subset[typical])

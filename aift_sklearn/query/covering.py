@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import selection
 from .labelled import labelled_candidates
-from .places import compares_directions, places_of
+from .places import places_of
 from .trust import trust
 
 __all__ = ["cover"]
@@ -71,7 +71,7 @@ def cover(
         length,
         places.embed_pool,
         labelled,
-        directions=compares_directions(places.estimator, X_pool),
+        directions=places.directions,
         rng=rng,
     )
     if groups is None:

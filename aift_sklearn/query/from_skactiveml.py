@@ -132,6 +132,12 @@ class SkactivemlStrategy(BaseEstimator):
             )
             return query_result(chosen, None)
         known, y = labelled_candidates(classifier)
+        if known is None:
+            raise ParameterError(
+                f"strategies of scikit-activeml need the labelled candidates, and no "
+                f"{type(classifier).__name__} remembers any here. Query an AIFTLearner or an "
+                "AIFTClassifier; one that was saved without them: load(folder, memory=(X, y))."
+            )
         E = [embeddings(estimator, known), embeddings(estimator, X_pool)]
         X = np.concatenate(E).astype(np.float64)
         classes = np.asarray(estimator.classes_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,25 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from .._candidates import embedder
+from .._saving import transient_attributes
+from .._warnings import warn_caller
+from ..errors import BackendWarning
+from ..learning.weights import embeds_alike
 from ..selection import shares_of_pool, systematic_sample
 from .pool import embeddings, pool_length
 from .unwrapping import unwrapped
 
-__all__ = ["PoolPlaces", "compares_directions", "places_of", "untaught"]
+__all__ = ["PoolPlaces", "places_of", "untaught"]
 
 # Of a larger pool, so many stand for all.
 _MOST = 2**14
-# Kept, so that a network is exported once.
-_UNTAUGHT: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class PoolPlaces:
     """Embeddings of a pool, or of a sample of a large one, by the model before it was taught.
 
-    What it has learnt since makes candidates of one class alike.
+    What it has learnt since makes candidates of one class alike. A model that is not pre-trained
+    embeds as it does now, whatever it learns later.
 
     Parameters
     ----------
@@ -36,10 +39,12 @@ class PoolPlaces:
 
     Attributes
     ----------
-    estimator : estimator
-        As before it was taught, where it can embed so.
     X_pool : array-like
-        The pool.
+        The pool, which is read when it is embedded, and not again.
+    n : int
+        How many candidates it has.
+    directions : bool
+        Whether embeddings are compared by direction: features of no CNN have none to speak of.
 
     Examples
     --------
@@ -50,24 +55,40 @@ class PoolPlaces:
     """
 
     def __init__(self, estimator: Any, X_pool: Any) -> None:
-        self.estimator, self.X_pool = untaught(estimator), X_pool
-        n = pool_length(X_pool)
+        self._taught, self._before = estimator, untaught(estimator)
+        self.X_pool, self.n = X_pool, pool_length(X_pool)
+        is_table = len(np.shape(X_pool)) <= 2
+        self.directions = (
+            not is_table or embedder(getattr(estimator, "estimator", None)) is not None
+        )
         self._rows = None
-        if n > _MOST:
-            self._rows = np.unique(systematic_sample(np.ones(n), _MOST, np.random.default_rng(0)))
+        if self.n > _MOST:
+            drawn = systematic_sample(np.ones(self.n), _MOST, np.random.default_rng(0))
+            self._rows = np.unique(drawn)
         self._embedded: NDArray[np.float32] | None = None
 
-    def embed(self, X: Any) -> NDArray[np.float32]:
-        """Embed other candidates in the same way."""
-        return embeddings(self.estimator, X)
+    def embed(self, X: Any, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
+        """Embed other candidates in the same way, or some of them."""
+        try:
+            return embeddings(self._before, X, rows)
+        except (ImportError, OSError) as error:
+            if self._before is self._taught or self._embedded is not None:
+                raise
+            warn_caller(
+                f"the pre-trained network cannot be made again ({error}); candidates are embedded "
+                "by the network as it is.",
+                BackendWarning,
+            )
+            self._before = self._taught
+            return embeddings(self._before, X, rows)
 
     def embed_pool(self, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
         """Embed candidates of the pool, those at hand by default; all of a small pool once."""
-        is_part = rows is not None and len(rows) < pool_length(self.X_pool)
+        is_part = rows is not None and len(rows) < self.n
         if rows is not None and (is_part or self._rows is not None):
-            return embeddings(self.estimator, self.X_pool, rows if is_part else None)
+            return self.embed(self.X_pool, rows if is_part else None)
         if self._embedded is None:
-            self._embedded = embeddings(self.estimator, self.X_pool, self._rows)
+            self._embedded = self.embed(self.X_pool, self._rows)
         return self._embedded
 
     def shares(self, X: Any) -> NDArray[np.float64]:
@@ -83,41 +104,31 @@ class PoolPlaces:
         ndarray of shape (l,), float64
             Weights; each candidate stands for itself at least.
         """
-        return shares_of_pool(
-            self.embed_pool(),
-            self.embed(X),
-            directions=compares_directions(self.estimator, self.X_pool),
-            n=pool_length(self.X_pool),
-        )
+        pool = self.embed_pool()
+        return shares_of_pool(pool, self.embed(X), directions=self.directions, n=self.n)
 
 
 def places_of(classifier: Any, X_pool: Any) -> PoolPlaces:
-    """Take the places that a learner has of this pool, or make them."""
+    """Take the places that a learner has of the pool that it is asked of, or make them."""
     known = getattr(classifier, "_places", None)
-    if known is not None and known.X_pool is X_pool:
+    if known is not None and known.X_pool is X_pool and not classifier._stands_for_one_pool:
         return known  # type: ignore[no-any-return]
     return PoolPlaces(unwrapped(classifier), X_pool)
 
 
-def compares_directions(estimator: Any, X_pool: Any) -> bool:
-    """Whether embeddings are compared by direction: features of no CNN have none to speak of."""
-    is_table = len(np.shape(X_pool)) <= 2
-    return not is_table or embedder(getattr(estimator, "estimator", None)) is not None
-
-
 def untaught(estimator: Any) -> Any:
-    """Find an estimator as it was before it was taught, where it is pre-trained; else itself.
+    """Find an estimator as it was before it was taught, where it is pre-trained.
 
     Parameters
     ----------
     estimator : estimator
         One whose embedding does not change by learning, such as a pipeline that begins with
-        `CNNFeatures`, is its own.
+        `CNNFeatures`, is its own; of another that is not pre-trained a copy is taken.
 
     Returns
     -------
     estimator
-        The same one every time.
+        Of an AIFTClassifier the same one every time, so that its network is exported once.
 
     Examples
     --------
@@ -128,8 +139,17 @@ def untaught(estimator: Any) -> Any:
     (False, True, True)
     """
     inner = getattr(estimator, "estimator", None)
-    if not (hasattr(inner, "partial_fit") and getattr(inner, "pretrained", False)):
+    if embeds_alike(estimator) or not callable(getattr(estimator, "embed", None)):
         return estimator
-    if estimator not in _UNTAUGHT:
-        _UNTAUGHT[estimator] = clone(estimator)
-    return _UNTAUGHT[estimator]
+    if not (hasattr(inner, "partial_fit") and getattr(inner, "pretrained", False)):
+        return copy.deepcopy(estimator)
+    params = [
+        (name, value if isinstance(value, str | int | float | None) else id(value))
+        for name, value in sorted(estimator.get_params().items())
+    ]
+    known = vars(estimator).get("_untaught")
+    if known is None or known[0] != params:
+        known = params, clone(estimator)
+        if "_untaught" in transient_attributes(estimator):
+            estimator._untaught = known
+    return known[1]

@@ -126,11 +126,12 @@ def _members(held: list[Any], code: types.CodeType) -> dict[str, Any]:
         module = waiting.pop()
         if is_installed(module.__name__):
             continue
+        assigned = changed | _assigned(module)
         for name in names & vars(module).keys():
             key, value = f"{module.__name__}.{name}", vars(module)[name]
             if isinstance(value, types.ModuleType) and key not in members:
                 waiting.append(value)
-            is_set = _is_plain(value) and name not in changed | _assigned(module)
+            is_set = _is_plain(value) and name not in assigned
             if is_set or isinstance(value, types.FunctionType | types.ModuleType | type):
                 members[key] = value
     return members
@@ -144,8 +145,12 @@ def _is_plain(value: Any) -> bool:
 
 def _assigned(module: types.ModuleType) -> set[str]:
     """Names that a module's own functions assign, and those of its language."""
-    functions = [v for v in vars(module).values() if isinstance(v, types.FunctionType)]
-    assigned = [_names(each.__code__, "STORE_GLOBAL") for each in functions]
+    held = list(vars(module).values())
+    for each in vars(module).values():
+        if isinstance(each, type) and each.__module__ == module.__name__:
+            held += map(_inner_function, vars(each).values())
+    codes_of = [each.__code__ for each in held if isinstance(each, types.FunctionType)]
+    assigned = [_names(code, "STORE_GLOBAL") for code in codes_of]
     return set().union(*assigned) | {name for name in vars(module) if name.startswith("__")}
 
 

@@ -63,6 +63,9 @@ class TableFeatures(TransformerMixin, BaseEstimator):
     def __init__(self, table: Any) -> None:
         self.table = table
 
+    # So are the embeddings that it stands for.
+    pretrained = True
+
     def fit(self, X: Any, y: Any = None) -> Self:
         """Do nothing: the embeddings are known."""
         return self

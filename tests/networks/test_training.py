@@ -444,6 +444,14 @@ def test_a_weighted_loss_is_the_weighted_mean():
     assert cnn.history_[-1]["train_loss"] == pytest.approx(expected, 1e-4)
 
 
+def test_weights_too_small_for_single_precision_do_no_harm():
+    X, y = make_blobs(12)
+    weight = np.where(np.arange(12) == 3, 1e-50, 1.0)
+    cnn = small(batch_size=1, max_epochs=1, class_weight="balanced")
+    cnn.fit(X, y, sample_weight=weight)
+    assert np.isfinite(cnn.predict_proba(X)).all()
+
+
 def test_heavier_images_decide():
     X, _ = make_blobs(40)
     X = np.concatenate([X[:20], X[:20]])

@@ -1,6 +1,8 @@
 """The default query: what is covered, weighed by scores as far as the model is to be trusted."""
 
+import copy
 import inspect
+import pickle
 
 import modAL.models
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier, aift_sampling
-from aift_sklearn.errors import ParameterError
+from aift_sklearn.errors import BackendWarning, ParameterError
 from aift_sklearn.query import make_query_strategy
 from aift_sklearn.query.places import PoolPlaces, untaught
 from aift_sklearn.query.trust import trust
@@ -179,7 +181,6 @@ def test_without_pre_trained_weights_they_lie_where_it_sees_them_now():
     torso = nn.Sequential(nn.AvgPool2d(4), nn.Flatten())
     cnn = CNNClassifier(torso, pretrained=False, max_epochs=1)
     model = AIFTClassifier(cnn, patches=AffinePatches(3), backend="torch").fit(X, y)
-    assert untaught(model) is model
     np.testing.assert_array_equal(PoolPlaces(model, X).embed_pool(), model.embed(X))
 
 
@@ -210,13 +211,73 @@ def test_a_pool_is_embedded_once_and_of_a_large_one_a_sample(monkeypatch):
 
 
 def test_features_of_a_network_are_compared_by_direction_and_tables_are_not():
-    from aift_sklearn.query.places import compares_directions
-
     class Embeds(LogisticRegression):
         def embed(self, X):
             return X
 
     table = np.zeros((5, 3))
-    assert not compares_directions(AIFTClassifier(LogisticRegression()), table)
-    assert compares_directions(AIFTClassifier(make_pipeline(Embeds())), table)
-    assert compares_directions(AIFTClassifier(LogisticRegression()), np.zeros((5, 3, 8, 8)))
+    assert not PoolPlaces(AIFTClassifier(LogisticRegression()), table).directions
+    assert PoolPlaces(AIFTClassifier(make_pipeline(Embeds())), table).directions
+    assert PoolPlaces(AIFTClassifier(LogisticRegression()), np.zeros((5, 3, 8, 8))).directions
+
+
+def test_what_is_not_pre_trained_embeds_as_it_did_whatever_it_learns():
+    class Learns(LogisticRegression):
+        def embed(self, X):
+            return np.asarray(X) * self.scale_
+
+        def fit(self, X, y):
+            self.scale_ = getattr(self, "scale_", 0) + 1
+            return super().fit(X, y)
+
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    model = Learns().fit(X, X[:, 0] > 0)
+    places = PoolPlaces(model, X)
+    pool = places.embed_pool()
+    model.fit(X, X[:, 0] > 0)
+    np.testing.assert_allclose(places.embed(X), pool)
+
+
+def test_a_pool_is_not_read_again_once_it_was_embedded():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+
+    class Closing:
+        is_open = True
+
+        @property
+        def shape(self):
+            if not self.is_open:
+                raise ValueError("closed")
+            return X.shape
+
+        def __getitem__(self, rows):
+            return X[rows]
+
+    pool = Closing()
+    places = PoolPlaces(LogisticRegression(), pool)
+    places.embed_pool()
+    pool.is_open = False
+    np.testing.assert_allclose(places.shares(X[:3]), shares_of_pool(X, X[:3], directions=False))
+
+
+def test_a_network_that_cannot_be_made_again_embeds_as_it_is(tuned, monkeypatch):
+    model, X = tuned
+    model = copy.deepcopy(model)
+
+    def offline(self, X):
+        raise OSError("no network")
+
+    maker = next(k for k in CNNClassifier.__mro__ if "_build_backbone" in vars(k))
+    monkeypatch.setattr(maker, "_build_backbone", offline)
+    with pytest.warns(BackendWarning, match="cannot be made again .no network"):
+        found = PoolPlaces(model, X).embed_pool()
+    np.testing.assert_array_equal(found, model.embed(X))
+
+
+def test_another_backbone_is_another_model_before_it_was_taught(tuned):
+    model = copy.deepcopy(tuned[0])
+    before = untaught(model)
+    assert untaught(model) is before
+    model.set_params(estimator__lr=0.5)
+    assert untaught(model).estimator.lr == 0.5
+    assert "_untaught" not in vars(pickle.loads(pickle.dumps(model)))

@@ -159,6 +159,13 @@ def test_what_is_no_strategy_is_refused(strategy, options, error, message):
         from_skactiveml(strategy, **options)
 
 
+def test_who_remembers_no_labels_is_named(blobs):
+    X, y = blobs
+    fitted = LogisticRegression().fit(X[:16], y[:16])
+    with pytest.raises(ParameterError, match="no LogisticRegression remembers any"):
+        from_skactiveml(pool.Badge())(fitted, X[16:], 3)
+
+
 def test_more_than_the_pool_are_refused(blobs):
     with pytest.raises(DataError, match="n_instances=9 of a pool of 8"):
         ask(taught(from_skactiveml(pool.Badge()), blobs), blobs[0][:8], 9)

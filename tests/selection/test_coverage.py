@@ -165,10 +165,13 @@ def test_systematic_samples_draw_each_as_often_as_it_weighs(weights, size, seed)
     assert not counts[weights == 0].any()
 
 
-def test_the_width_is_the_mean_squared_distance_to_the_nearest_other():
+def test_the_width_is_the_mean_squared_distance_to_the_nearest_other(monkeypatch):
     X = np.random.default_rng(5).normal(size=(20, 4))
     distance = ((X[:, None] - X) ** 2).sum(axis=2) + np.diag(np.full(20, np.inf))
     assert kernel_width(X) == pytest.approx(distance.min(axis=1).mean(), 1e-5)
+    monkeypatch.setattr(module, "_MOST_REFERENCES", 7)
+    monkeypatch.setattr(module, "_BLOCK", 40)
+    assert kernel_width(X) == pytest.approx(distance.min(axis=1)[::3].mean(), 1e-5)
     assert kernel_width(X[:1]) == kernel_width(np.zeros((5, 4))) == 1e-3
 
 

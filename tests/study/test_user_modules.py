@@ -151,6 +151,13 @@ def test_a_value_that_was_set_in_a_module_counts(folder, value):
     [
         ({"mine.py": "CALLS = 0\n" + PICK}, "mine.CALLS += 1\n    return mine.pick(n_instances)"),
         (
+            {
+                "mine.py": "CALLS = 0\nclass Counter:\n    def step(self):\n        global CALLS\n"
+                "        CALLS += 1\n"
+            },
+            "return mine.Counter().step(), mine.CALLS",
+        ),
+        (
             {"mine.py": "CALLS = 0\ndef pick(n):\n    global CALLS\n    CALLS += 1\n"},
             "return mine.pick(n_instances), mine.CALLS",
         ),

@@ -1,0 +1,83 @@
+"""Selection by coverage: its time beside that of a pool pass, and its memory.
+
+Usage: python benchmarks/coverage.py [--sizes N ...]
+
+Scores and embeddings are simulated, 1,280 numbers each as of EfficientNet-Lite0, and made when they
+are asked for, as a network would. The pass is that of 64-pixel candidates with 16 patches, measured
+on a part of the pool and scaled; embedding what may be asked for, one patch each, belongs to the
+selection. Each size runs in a process of its own.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+
+import numpy as np
+
+from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
+from aift_sklearn.selection import coverage
+
+SIZES = (10_000, 100_000, 1_000_000)
+B, M, E, LABELLED, MEASURED = 20, 16, 1280, 200, 1_000
+MOST_EMBEDDED = 2**14
+
+
+def measure_pass():
+    """Seconds per candidate of scoring, and of embedding."""
+    X = np.random.default_rng(0).integers(0, 256, (MEASURED, 3, 64, 64), dtype=np.uint8)
+    model = AIFTClassifier(CNNClassifier(max_epochs=1), patches=AffinePatches(M), backend="onnx")
+    model.fit(X[:20], np.arange(20) % 2)
+    seconds = []
+    for call in (model.score_candidates, model.embed):
+        call(X)  # exports and opens
+        start = time.perf_counter()
+        call(X)
+        seconds.append((time.perf_counter() - start) / MEASURED)
+    return seconds
+
+
+def select(n, queue):
+    """Seconds and memory of a selection among n, beyond what is there before."""
+    rng = np.random.default_rng(1)
+    weights, centres = rng.gamma(1, 1, n), rng.normal(size=(64, E)).astype(np.float32)
+    known = centres[rng.integers(0, 64, LABELLED)] + rng.normal(size=(LABELLED, E))
+
+    def embed(rows):
+        noise = np.random.default_rng(2).normal(size=(len(rows), E)).astype(np.float32)
+        return centres[rows % 64] + noise
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    coverage(weights, B, embed, known)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    queue.put((seconds, (peak - before) / 1024, peak / 1024))
+
+
+def main():
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    sizes = parser.parse_args().sizes
+    scored, embedded = measure_pass()
+    print(f"scoring {1 / scored:.0f}, embedding {1 / embedded:.0f} candidates per second")
+    print("| n | pool pass | embedding | selection | both of the pass | memory | of the process |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    context = multiprocessing.get_context("spawn")
+    for n in sizes:
+        queue = context.Queue()
+        process = context.Process(target=select, args=(n, queue))
+        process.start()
+        seconds, more, peak = queue.get()
+        process.join()
+        of_pass, embedding = n * scored, min(n, MOST_EMBEDDED) * embedded
+        share = (seconds + embedding) / of_pass
+        print(
+            f"| {n:,} | {of_pass:.0f} s | {embedding:.1f} s | {seconds:.1f} s | {share:.1%} | "
+            f"{more:.0f} MB | {peak:.0f} MB |"
+        )
+
+
+if __name__ == "__main__":
+    main()
