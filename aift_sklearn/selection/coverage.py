@@ -68,9 +68,9 @@ def coverage(
         standardises each dimension instead, as suits a table of features.
     width : float, optional
         h²; by default `kernel_width` of what is labelled, or, without any, of b candidates drawn at
-        random.
+        random, always the same.
     rng : numpy.random.Generator, optional
-        Seeds the samples of large pools, and the width without labels.
+        Seeds the samples of large pools.
 
     Returns
     -------
@@ -117,7 +117,9 @@ def coverage(
     if width is None:
         known_points = labelled
         if len(labelled) < 2:
-            drawn = rng.choice(len(points), min(max(n_instances, 2), len(points)), replace=False)
+            drawn = np.random.default_rng(0).choice(
+                len(points), min(max(n_instances, 2), len(points)), replace=False
+            )
             known_points = points[drawn]
         width = kernel_width(known_points)
     return rows[_pick(points, counts, labelled, n_instances, width, rng)]
