@@ -5,6 +5,7 @@ Letters: n candidates of C channels, H by W pixels; m patches per candidate, h b
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -161,10 +162,8 @@ class AffinePatches(TransformerMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         self.views_ = np.array([[0.0, 1.0, 0.0, 0.0, 0.0]])
         if n_patches > 1:
-            sampler = qmc.LatinHypercube(
-                d=5, optimization="random-cd", rng=np.random.default_rng(rng.randint(2**31))
-            )
-            self.views_ = np.vstack([self.views_, self._views(sampler.random(n_patches - 1))])
+            drawn = _spread_evenly(n_patches - 1, int(rng.randint(2**31)))
+            self.views_ = np.vstack([self.views_, self._views(drawn)])
         self.matrices_ = self._matrices(self.views_, shape)
         return self
 
@@ -360,3 +359,13 @@ def _warp(images: torch.Tensor, matrices: torch.Tensor, size: tuple[int, int]) -
     )
     # Bilinear weights sum to 1 only up to rounding.
     return F.avg_pool2d(warped, over).clamp_(0, 1) if over != (1, 1) else warped.clamp_(0, 1)
+
+
+# Spreading them takes a second, and the same are drawn whenever a model is made anew.
+@functools.lru_cache(64)
+def _spread_evenly(n: int, seed: int) -> NDArray[np.float64]:
+    """Points of the unit cube in five dimensions that lie far apart, (n, 5); not to be changed."""
+    rng = np.random.default_rng(seed)
+    points = qmc.LatinHypercube(d=5, optimization="random-cd", rng=rng).random(n)
+    points.setflags(write=False)
+    return np.asarray(points)

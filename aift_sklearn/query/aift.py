@@ -80,7 +80,8 @@ def aift_sampling(
     eps : float, default=2**-52
         As of `patch_consistency`.
     random_state : int, RandomState, Generator or None, default=None
-        Seeds the random extension, the clustering and the random cold start.
+        Seeds the random extension, the clustering, the random cold start, and the samples of pools
+        above 16,384 candidates.
 
     Returns
     -------

@@ -255,3 +255,16 @@ def test_jitter_moves_every_vector_alike():
     spread = np.where(X.std(axis=0) > 0, X.std(axis=0), 1)
     np.testing.assert_allclose((got[0] - X[0])[1:].std(axis=0), 0.1 * spread, rtol=0.2)
     assert np.ptp(JitterPatches().fit_transform(X[:1]), axis=1).min() > 0, "one candidate"
+
+
+def test_views_that_are_drawn_again_are_the_same_and_nobody_elses():
+    X = np.zeros((1, 3, 16, 16), np.uint8)
+    first, second = (AffinePatches(7, rotation=90, random_state=3).fit(X) for _ in range(2))
+    expected = first.views_.copy()
+    np.testing.assert_array_equal(second.views_, expected)
+    first.views_[:] = 0
+    np.testing.assert_array_equal(second.views_, expected)
+    again = AffinePatches(7, rotation=90, random_state=3).fit(X)
+    np.testing.assert_array_equal(again.views_, expected)
+    other = AffinePatches(7, rotation=90, random_state=4).fit(X)
+    assert not np.allclose(other.views_, expected)
