@@ -10,8 +10,8 @@ selection. Each size runs in a process of its own.
 
 import argparse
 import multiprocessing
-import resource
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +37,12 @@ def measure_pass():
     return seconds
 
 
+def peak_memory():
+    """Most megabytes that this process has held; that of its parent does not count."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def select(n, queue):
     """Seconds and memory of a selection among n, beyond what is there before."""
     rng = np.random.default_rng(1)
@@ -47,12 +53,12 @@ def select(n, queue):
         noise = np.random.default_rng(2).normal(size=(len(rows), E)).astype(np.float32)
         return centres[rows % 64] + noise
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     start = time.perf_counter()
     coverage(weights, B, embed, known)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    queue.put((seconds, (peak - before) / 1024, peak / 1024))
+    peak = peak_memory()
+    queue.put((seconds, peak - before, peak))
 
 
 def main():
