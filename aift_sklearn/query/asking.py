@@ -15,7 +15,6 @@ from ._modal import query_result
 from .choosing import Choice
 from .cold_start import first_batch
 from .covering import cover
-from .places import places_of
 from .pool import embeddings, pool_length, random_generator
 from .unwrapping import knows_two_classes, unwrapped
 
@@ -63,16 +62,7 @@ def ask(
     if not knows_two_classes(estimator) and cold_start != "pretrained":
         groups = choice.groups
         return query_result(
-            first_batch(
-                cold_start,
-                estimator,
-                X_pool,
-                n_instances,
-                groups=groups,
-                rng=rng,
-                places=places_of(classifier, X_pool),
-            ),
-            None,
+            first_batch(cold_start, classifier, X_pool, n_instances, groups=groups, rng=rng), None
         )
     indices, scores = highest(choice.n_scores(n_instances, n), n)
     scores = _checked(scores, indices, n)

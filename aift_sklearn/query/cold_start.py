@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..selection import most_typical, spread_over_groups
-from .places import PoolPlaces
+from .places import PoolPlaces, places_of
 from .pool import pool_length
+from .unwrapping import unwrapped
 
 __all__ = ["first_batch"]
 
@@ -23,13 +24,12 @@ _RANKED_FOR_GROUPS = 4
 
 def first_batch(
     cold_start: str,
-    estimator: Any,
+    classifier: Any,
     X_pool: Any,
     n_instances: int,
     *,
     groups: Any = None,
     rng: np.random.Generator,
-    places: PoolPlaces | None = None,
 ) -> Indices:
     """Choose b candidates without scores.
 
@@ -37,7 +37,7 @@ def first_batch(
     ----------
     cold_start : {"typical", "random"}
         The most typical candidate of each of b clusters of the embeddings, or b at random.
-    estimator : estimator
+    classifier : learner or classifier
         Embeds the candidates where it can, and tells which were labelled before.
     X_pool : array-like of shape (n, ...)
         Unlabelled candidates.
@@ -47,8 +47,6 @@ def first_batch(
         No group gives another candidate while one with fewer is left among the first 4·b.
     rng : numpy.random.Generator
         Seeds the clustering or the draw.
-    places : PoolPlaces, optional
-        Of this pool, where it was embedded already.
 
     Returns
     -------
@@ -69,10 +67,10 @@ def first_batch(
         def rank(k: int) -> Indices:
             return rng.choice(pool_length(X_pool), k, replace=False)
     else:
-        known = PoolPlaces(estimator, X_pool) if places is None else places
+        places = places_of(classifier, X_pool)
 
         def rank(k: int) -> Indices:
-            return _typical(estimator, known, k, rng)
+            return _typical(unwrapped(classifier), places, k, rng)
 
     if groups is None:
         return rank(n_instances)

@@ -16,7 +16,6 @@ from ..selection import check_n_instances
 from ._modal import query_result
 from .cold_start import first_batch
 from .labelled import labelled_candidates
-from .places import places_of
 from .pool import embeddings, pool_length, random_generator
 from .unwrapping import knows_two_classes, unwrapped
 
@@ -126,10 +125,7 @@ class SkactivemlStrategy(BaseEstimator):
         rng = random_generator(random_state)
         estimator = unwrapped(classifier)
         if not knows_two_classes(estimator):
-            places = places_of(classifier, X_pool)
-            chosen = first_batch(
-                self.cold_start, estimator, X_pool, n_instances, rng=rng, places=places
-            )
+            chosen = first_batch(self.cold_start, classifier, X_pool, n_instances, rng=rng)
             return query_result(chosen, None)
         known, y = labelled_candidates(classifier)
         if known is None:
@@ -205,36 +201,33 @@ def _arguments(
     demands = _demands(strategy)
     if not demands:
         return {}
+    # None of them demands two.
+    (name,) = demands
+    if name == "discriminator":
+        return {name: _head(2, seed)}
     import skactiveml.classifier
 
-    n_classes = len(estimator.classes_)
+    n_classes, inner = len(estimator.classes_), _innermost(strategy)
+    own = _OF_ITS_OWN.get(type(inner).__name__)
+    if own is not None:
+        made = getattr(skactiveml.classifier, own)
+        own_classifier = made(classes=list(range(n_classes)), random_state=seed)
+        return {name: own_classifier, _CLASSIFIERS[name]: True}
     head = _head(n_classes, seed)
-    if "discriminator" in demands:
-        return {"discriminator": _head(2, seed)}
+    head.fit(X, y)
+    if "ignore_partial_fit" in inspect.signature(inner.query).parameters:
+        # It trains on trial, candidate by candidate.
+        return {name: head, _CLASSIFIERS[name]: True}
     predict = getattr(estimator, "predict_patch_proba", None)
     if predict is None:
         P = np.concatenate([estimator.predict_proba(part)[:, None] for part in parts])
     else:
         P = np.concatenate([predict(part) for part in parts])
-    head.fit(X, y)
-    inner = inspect.signature(_innermost(strategy).query).parameters
-    arguments: dict[str, Any] = {}
-    for name in demands:
-        if name == "ensemble":
-            members = [_known_probabilities(X, P[:, j], head, n_classes) for j in range(P.shape[1])]
-            arguments |= {"ensemble": members, "fit_ensemble": False}
-        elif "ignore_partial_fit" in inner:
-            # It trains on trial, candidate by candidate.
-            arguments |= {name: head, _CLASSIFIERS[name]: True}
-        elif type(_innermost(strategy)).__name__ in _OF_ITS_OWN:
-            own = _OF_ITS_OWN[type(_innermost(strategy)).__name__]
-            made = getattr(skactiveml.classifier, own)
-            arguments |= {name: made(classes=list(range(n_classes)), random_state=seed)}
-            arguments[_CLASSIFIERS[name]] = True
-        else:
-            arguments |= {name: _known_probabilities(X, P.mean(axis=1), head, n_classes)}
-            arguments[_CLASSIFIERS[name]] = False
-    return arguments
+    if name == "ensemble":
+        members = [_known_probabilities(X, P[:, j], head, n_classes) for j in range(P.shape[1])]
+        return {name: members, "fit_ensemble": False}
+    known = _known_probabilities(X, P.mean(axis=1), head, n_classes)
+    return {name: known, _CLASSIFIERS[name]: False}
 
 
 def _head(n_classes: int, seed: int) -> Any:

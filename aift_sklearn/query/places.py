@@ -143,13 +143,11 @@ def untaught(estimator: Any) -> Any:
         return estimator
     if not (hasattr(inner, "partial_fit") and getattr(inner, "pretrained", False)):
         return copy.deepcopy(estimator)
-    params = [
-        (name, value if isinstance(value, str | int | float | None) else id(value))
-        for name, value in sorted(estimator.get_params().items())
-    ]
-    known = vars(estimator).get("_untaught")
-    if known is None or known[0] != params:
-        known = params, clone(estimator)
+    # Values that were not set since are the same objects.
+    params = estimator.get_params()
+    params_then, before = vars(estimator).get("_untaught", ({}, None))
+    if before is None or any(params_then.get(k, params) is not v for k, v in params.items()):
+        before = clone(estimator)
         if "_untaught" in transient_attributes(estimator):
-            estimator._untaught = known
-    return known[1]
+            estimator._untaught = params, before
+    return before
