@@ -12,6 +12,7 @@ from .. import __version__
 from .demo import demo
 from .export import export
 from .simulate import simulate
+from .study import study
 from .terminal import ERRORS
 from .wording import speak_options
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     # Paragraphs of the docstrings are wrapped to the terminal.
     rich_markup_mode="markdown",
 )
-for _command in (demo, simulate, export):
+for _command in (demo, simulate, study, export):
     app.command()(_command)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "RIVAL_NAMES",
     "STRATEGY_NAMES",
     "Batch",
     "Data",
@@ -49,6 +50,19 @@ STRATEGY_NAMES = (
     "entropy",
 )
 """Names of `aift_sklearn.study.STRATEGIES`."""
+RIVAL_NAMES = (
+    "BADGE",
+    "BALD",
+    "CLUE",
+    "ContrastiveAL",
+    "CoreSet",
+    "DropQuery",
+    "FALCUN",
+    "MaxHerding",
+    "ProbCover",
+    "TypiClust",
+)
+"""Names of `aift_sklearn.study.strategies.RIVALS`."""
 
 
 class Model(enum.StrEnum):
@@ -137,8 +151,9 @@ Strategies = Annotated[
     typer.Option(
         metavar="NAME",
         rich_help_panel=CAMPAIGN,
-        help=f"What asks: {', '.join(STRATEGY_NAMES)}. Given several times, they are compared; by "
-        "default random and AIFT.",
+        help=f"What asks: {', '.join(STRATEGY_NAMES)}; with the extra skactiveml also "
+        f"{', '.join(RIVAL_NAMES)}. Given several times, they are compared; by default random and "
+        "AIFT.",
     ),
 ]
 Rounds = Annotated[

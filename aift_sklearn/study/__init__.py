@@ -28,7 +28,11 @@ from .metrics import (
     labels_to_reach,
     summarise,
 )
+from .planned.campaigns import read_campaigns
+from .planned.plan import read_plan
+from .planned.running import run_plan
 from .report import headline, plot_learning_curves, write_report
+from .report.evidence import write_evidence
 from .simulate import evaluate, simulate, whole_pool
 from .sources import open_dataset
 from .strategies import STRATEGIES
@@ -56,11 +60,15 @@ __all__ = [
     "paired_test",
     "plot_learning_curves",
     "random_sampling",
+    "read_campaigns",
+    "read_plan",
     "read_table",
+    "run_plan",
     "simulate",
     "split_dataset",
     "summarise",
     "whole_pool",
+    "write_evidence",
     "write_report",
     "write_table",
 ]

@@ -8,8 +8,13 @@ pipeline works on. Letters: n candidates, m patches of each, E embedding size.
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +28,7 @@ from ..prediction import Seam
 from ..scanning.model import PatchModel
 from ..scanning.pool_pass import PoolPass
 from .datasets import Dataset
+from .identity import describe_dataset, describe_estimator
 
 __all__ = ["PositionPatches", "TableFeatures", "can_freeze", "freeze"]
 
@@ -123,6 +129,19 @@ def _allocate(n: int, size: int) -> NDArray[np.float32]:
         return np.memmap(file, dtype=np.float32, shape=(n, size))
 
 
+@contextmanager
+def _kept_in(path: Path, n: int, size: int) -> Iterator[NDArray[np.float32]]:
+    """Room for n embeddings in a file that is in its place once the block has filled it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside others that do the same: the last one's file stays, and all hold the same.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(n, size))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _embed_into(X: Array, rows: NDArray[np.float32], whole: PoolPass) -> None:
     whole.embed_patches(X, out=rows)
 
@@ -150,7 +169,9 @@ def can_freeze(estimator: Any) -> bool:
     return patches is None or isinstance(getattr(patches, "random_state", None), (int, np.integer))
 
 
-def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Dataset, Any]:
+def freeze(
+    dataset: Dataset, estimator: Any, *, folder: Path | None = None, verbose: int = 0
+) -> tuple[Dataset, Any]:
     """Embed every patch of pool and test set once.
 
     Parameters
@@ -159,6 +180,9 @@ def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Datas
         Images.
     estimator : AIFTClassifier
         One that `can_freeze` allows.
+    folder : Path, optional
+        Where embeddings are kept, in files named by what they depend on: what is there is not
+        embedded again, and several processes share one copy in memory.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -174,14 +198,25 @@ def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Datas
     m = len(patches.views_) if hasattr(patches, "views_") else patches.n_patches
     n_pool, n = len(dataset.X), len(dataset.X) + len(dataset.X_test)
     size = features.transform(patches.transform(dataset.X[:1])[0]).shape[1]
-    embeddings = _allocate(n * m, size)
-    of_candidate = embeddings.reshape(n, m, size)
     n_dims, channels = dataset.X.ndim, int(dataset.X.shape[-3])
     model, seam = PatchModel(features, patches, np.empty(0), n_dims, channels), Seam()
     how = {"backend": getattr(estimator, "backend", "auto"), "verbose": verbose}
-    for offset, X in ((0, dataset.X), (n_pool, dataset.X_test)):
-        rows = of_candidate[offset : offset + len(X)]
-        seam.run(model, X, functools.partial(_embed_into, X, rows), **how)
+
+    def fill(embeddings: NDArray[np.float32]) -> None:
+        of_candidate = embeddings.reshape(n, m, size)
+        for offset, X in ((0, dataset.X), (n_pool, dataset.X_test)):
+            rows = of_candidate[offset : offset + len(X)]
+            seam.run(model, X, functools.partial(_embed_into, X, rows), **how)
+
+    if folder is None:
+        embeddings = _allocate(n * m, size)
+        fill(embeddings)
+    else:
+        path = folder / f"embeddings-{_key(dataset, features, patches)}.npy"
+        if not path.exists():
+            with _kept_in(path, n * m, size) as embeddings:
+                fill(embeddings)
+        embeddings = np.load(path, mmap_mode="r")
     (name, _), *rest = estimator.estimator.steps
     table = TableFeatures(_Table(embeddings))
     frozen = clone(estimator).set_params(
@@ -190,3 +225,11 @@ def freeze(dataset: Dataset, estimator: Any, *, verbose: int = 0) -> tuple[Datas
     )
     positions = np.arange(n, dtype=np.float64)[:, None] * m
     return replace(dataset, X=positions[:n_pool], X_test=positions[n_pool:]), frozen
+
+
+def _key(dataset: Dataset, features: Any, patches: Any) -> str:
+    """What embeddings depend on, as a name."""
+    images = describe_dataset(dataset)
+    told = [images["pool"], images["test set"], describe_estimator(features)]
+    text = repr([*told, describe_estimator(patches)])
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -20,6 +20,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from .._checks import check_int
+from .._writing import as_path
 from ..classifier import AIFTClassifier
 from ..errors import DataError, LabelError, ParameterError
 from ..networks.cnn import CNNClassifier
@@ -47,9 +48,9 @@ def simulate(
     restart: bool = False,
     groups: bool = False,
     pool_weights: bool | Literal["auto"] = "auto",
-    first_batch: Strategy = aift_sampling,
+    first_batch: Strategy | Literal["own"] = aift_sampling,
     path: str | os.PathLike[str] | None = None,
-    precompute: bool = True,
+    precompute: bool | str | os.PathLike[str] = True,
     on_round: Callable[[dict[str, Any]], None] | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
@@ -80,9 +81,9 @@ def simulate(
         patients or slides.
     pool_weights : bool or "auto", default="auto"
         Weight labels in training by the share of the pool that they stand for, as of `AIFTLearner`.
-    first_batch : callable, default=aift_sampling
-        Strategy of the first batch, which all strategies of a seed share; by default the typical
-        cold start.
+    first_batch : callable or "own", default=aift_sampling
+        Strategy of the first batch, which all strategies of a seed share; by default the cold
+        start of AIFT. "own": every strategy asks for its first batch too.
     path : path-like, optional
         A ``.jsonl`` file to which every finished round is written at once. Rounds that it holds
         are not run again: an interrupted study goes on where it was, and a finished one can be
@@ -90,10 +91,11 @@ def simulate(
         on every parameter and the initial weights of the model, and on the code and the parameters
         of a strategy: where one of these is not as it was, the table is refused. One study at a
         time can write to a file.
-    precompute : bool, default=True
+    precompute : bool or path-like, default=True
         Embed the patches of a pipeline that starts with `CNNFeatures` once instead of in every
         round. The answers are the same; the embeddings, n·m·E float32, lie in memory, or in a
-        temporary file where they are more than 4 GiB.
+        temporary file where they are more than 4 GiB. A folder keeps them for the next study of
+        the same images.
     on_round : callable, optional
         Called with each new row of the table, for output while the simulation runs.
     verbose : int, default=0
@@ -148,6 +150,8 @@ def simulate(
         raise ParameterError("no seeds, strategies or heads; expected at least one of each.")
     if groups and dataset.groups is None:
         raise ParameterError(f"groups=True, but the data set {dataset.name!r} has no groups.")
+    if isinstance(first_batch, str) and first_batch != "own":
+        raise ParameterError(f"first_batch={first_batch!r}; expected a strategy or 'own'.")
     settings = _settings(dataset, n_instances, restart, groups, first_batch, pool_weights)
     parts = _parts(named, heads, dataset)
     study = _Study(
@@ -183,7 +187,7 @@ class _Study:
     n_instances: int
     restart: bool
     groups: bool
-    first_batch: Strategy
+    first_batch: Strategy | Literal["own"]
     pool_weights: bool | Literal["auto"]
 
     def count_missing(self, journal: Journal, heads: Iterable[str], seeds: Iterable[int]) -> int:
@@ -212,47 +216,64 @@ class _Study:
             rows = known[name]
             if len(rows) == self.n_rounds:
                 continue
-            if start is None or first is None:
-                start = SimulatedCampaign(
-                    *opened(),
-                    seed,
-                    n_instances=self.n_instances,
-                    restart=self.restart,
-                    groups=self.groups,
-                    pool_weights=self.pool_weights,
-                )
-                if first is None:
+            if start is None:
+                start = self._open(opened, seed)
+                if self.first_batch == "own":
+                    first = None
+                elif first is None:
                     first = start.run_round(self.first_batch)
                 else:
                     start.replay([first["asked"]])
-            # Copied after the first batch, which is the same for all.
+            # Copied after the first batch, where that is the same for all.
             branch = copy.deepcopy(start)
-            branch.replay([row["asked"] for row in rows[1:]])
+            branch.replay([row["asked"] for row in rows[branch.number :]])
             label = {"strategy": name, "head": head} if head else {"strategy": name}
             while len(rows) < self.n_rounds:
-                row = branch.run_round(strategy) if rows else first
+                row = first if first is not None and not rows else branch.run_round(strategy)
                 rows.append({**row, **label})
                 keep(rows[-1])
         return [row for rows in known.values() for row in rows]
+
+    def _open(self, opened: Callable[[], tuple[Dataset, Any]], seed: int) -> SimulatedCampaign:
+        return SimulatedCampaign(
+            *opened(),
+            seed,
+            n_instances=self.n_instances,
+            restart=self.restart,
+            groups=self.groups,
+            pool_weights=self.pool_weights,
+        )
 
 
 class _Preparation:
     """Seeded estimators, and data sets whose frozen features are computed once."""
 
-    def __init__(self, dataset: Dataset, precompute: bool, verbose: int) -> None:
-        self.dataset, self.precompute, self.verbose = dataset, precompute, verbose
+    def __init__(
+        self, dataset: Dataset, precompute: bool | str | os.PathLike[str], verbose: int
+    ) -> None:
+        self.dataset, self.verbose = dataset, verbose
+        self.folder = None if isinstance(precompute, bool) else as_path(precompute)
+        self.precompute = precompute is not False
         self._frozen: dict[int, tuple[Dataset, Any]] = {}
 
     def __call__(self, estimator: Any, seed: int) -> tuple[Dataset, Any]:
         dataset, model = self.dataset, estimator
         if self.precompute and can_freeze(estimator):
             if id(estimator) not in self._frozen:
-                self._frozen[id(estimator)] = freeze(dataset, estimator, verbose=self.verbose)
+                self._frozen[id(estimator)] = freeze(
+                    dataset, estimator, folder=self.folder, verbose=self.verbose
+                )
             dataset, model = self._frozen[id(estimator)]
         return dataset, _prepared(model, dataset, seed)
 
 
-def whole_pool(dataset: Dataset, estimator: Any, *, seed: int = 0) -> dict[str, float]:
+def whole_pool(
+    dataset: Dataset,
+    estimator: Any,
+    *,
+    seed: int = 0,
+    precompute: bool | str | os.PathLike[str] = True,
+) -> dict[str, float]:
     """Measure what labelling the whole pool would give: the line that curves approach.
 
     Parameters
@@ -263,13 +284,15 @@ def whole_pool(dataset: Dataset, estimator: Any, *, seed: int = 0) -> dict[str, 
         Cloned and fitted to every label of the pool.
     seed : int, default=0
         Its ``random_state``.
+    precompute : bool or path-like, default=True
+        As of `simulate`.
 
     Returns
     -------
     dict
         auc and balanced_accuracy, as of `evaluate`.
     """
-    data, model = _Preparation(dataset, precompute=True, verbose=0)(estimator, seed)
+    data, model = _Preparation(dataset, precompute, verbose=0)(estimator, seed)
     return evaluate(model.fit(data.X, data.y), data)
 
 
@@ -296,13 +319,14 @@ def _settings(
     n_instances: int,
     restart: bool,
     groups: bool,
-    first_batch: Strategy,
+    first_batch: Strategy | Literal["own"],
     pool_weights: bool | Literal["auto"],
 ) -> dict[str, str]:
     """What all rows of one table must have in common, as text."""
+    own = isinstance(first_batch, str)
     told = {
         "data": describe_dataset(dataset, groups=groups),
-        "first batch": describe_strategy(first_batch),
+        "first batch": {"of": "own"} if own else describe_strategy(first_batch),
     }
     return {
         "batch": str(n_instances),

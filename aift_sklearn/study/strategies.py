@@ -11,10 +11,10 @@ import numpy as np
 from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
 from numpy.typing import NDArray
 
-from ..errors import DataError, ParameterError
-from ..query import aift_sampling, random_sampling
+from ..errors import DataError, MissingDependencyError, ParameterError
+from ..query import aift_sampling, from_skactiveml, random_sampling
 
-__all__ = ["STRATEGIES", "ask", "build_strategy"]
+__all__ = ["RIVALS", "STRATEGIES", "ask", "build_strategy"]
 
 Strategy = Callable[..., Any]
 
@@ -35,8 +35,29 @@ STRATEGIES: dict[str, Strategy] = {
 score; and modAL's own on the mean prediction."""
 
 
+RIVALS: dict[str, str] = {
+    "BADGE": "Badge",
+    "BALD": "GreedyBALD",
+    "CLUE": "Clue",
+    "ContrastiveAL": "ContrastiveAL",
+    "CoreSet": "CoreSet",
+    "DropQuery": "DropQuery",
+    "FALCUN": "Falcun",
+    "MaxHerding": "MaxHerding",
+    "ProbCover": "ProbCover",
+    "TypiClust": "TypiClust",
+}
+"""Strategies of scikit-activeml by the names of their papers; the class of ``skactiveml.pool`` of
+each, with its defaults, through `from_skactiveml`. BALD's committee are the patches."""
+
+
 def build_strategy(name: str) -> tuple[str, Strategy]:
     """Find a strategy by its name, in any case.
+
+    Parameters
+    ----------
+    name : str
+        Of `STRATEGIES` or `RIVALS`.
 
     Returns
     -------
@@ -47,19 +68,30 @@ def build_strategy(name: str) -> tuple[str, Strategy]:
     ------
     ParameterError
         If there is no strategy of that name.
+    MissingDependencyError
+        If it is one of scikit-activeml, which is not installed.
 
     Examples
     --------
     >>> build_strategy("aift")[0]
     'AIFT'
     """
-    by_name: Mapping[str, str] = {known.lower(): known for known in STRATEGIES}
+    names = [*STRATEGIES, *RIVALS]
+    by_name: Mapping[str, str] = {known.lower(): known for known in names}
     if name.lower() not in by_name:
         raise ParameterError(
-            f"strategy {name!r} is unknown; expected one of {', '.join(map(repr, STRATEGIES))}."
+            f"strategy {name!r} is unknown; expected one of {', '.join(map(repr, names))}."
         )
     known = by_name[name.lower()]
-    return known, STRATEGIES[known]
+    if known in STRATEGIES:
+        return known, STRATEGIES[known]
+    try:
+        import skactiveml.pool
+    except ImportError as error:
+        raise MissingDependencyError(
+            "scikit-activeml", extra="skactiveml", purpose=f"the strategy {known}"
+        ) from error
+    return known, from_skactiveml(getattr(skactiveml.pool, RIVALS[known])())
 
 
 def ask(

@@ -18,6 +18,7 @@ from aift_sklearn import AffinePatches, AIFTClassifier, cli
 from aift_sklearn.cli import options
 from aift_sklearn.study import STRATEGIES, demo, read_table, simulate
 from aift_sklearn.study.frozen import can_freeze
+from aift_sklearn.study.strategies import RIVALS
 
 README = Path(__file__).parents[2] / "README.md"
 HEAVY = {"torch", "sklearn", "pandas", "onnxruntime", "matplotlib", "PIL", "numpy"}
@@ -188,11 +189,12 @@ def test_the_command_is_installed(start):
 
 def test_names_of_the_help_are_those_of_the_library():
     assert tuple(STRATEGIES) == options.STRATEGY_NAMES
+    assert tuple(RIVALS) == options.RIVAL_NAMES
     assert list(demo.MODELS) == list(options.Model)
     assert list(demo.VIEWS) == list(options.Views)
     assert list(demo.METRICS) == list(options.Metric)
     text = " ".join(run("simulate", "--help").output.replace("│", " ").split())
-    for name in [*STRATEGIES, *demo.MODELS, *demo.VIEWS, *demo.METRICS]:
+    for name in [*STRATEGIES, *RIVALS, *demo.MODELS, *demo.VIEWS, *demo.METRICS]:
         assert name in text
 
 
