@@ -95,8 +95,8 @@ Data = Annotated[
     typer.Option(
         metavar="SOURCE",
         rich_help_panel=DATA,
-        help="Labelled pool: tissue (comes with the package); FOLDER with a subfolder per class, "
-        "or train and test with those inside; FILE.csv (path, label and perhaps group, split); "
+        help="Labelled pool: tissue or fundus (come with the package); FOLDER with a subfolder per "
+        "class, or train and test with those inside; FILE.csv (path, label and perhaps group, split); "
         "boxes:FOLDER (boxes.csv and images); FILE.npz (MedMNIST); medmnist:NAME.",
     ),
 ]

@@ -20,6 +20,7 @@ from .boxes import load_boxes
 from .comparisons import holm, paired_interval, paired_test
 from .datasets import Dataset, split_dataset
 from .folders import load_folder
+from .fundus import load_fundus
 from .lists import load_csv
 from .metrics import (
     area_under_curve,
@@ -52,6 +53,7 @@ __all__ = [
     "load_boxes",
     "load_csv",
     "load_folder",
+    "load_fundus",
     "load_medmnist",
     "load_npz",
     "load_tissue",

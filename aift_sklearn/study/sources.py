@@ -12,10 +12,14 @@ from .archives import load_medmnist, load_npz
 from .boxes import load_boxes
 from .datasets import Dataset
 from .folders import load_folder
+from .fundus import load_fundus
 from .lists import load_csv
 from .tissue import load_tissue
 
 __all__ = ["open_dataset"]
+
+# Pools that come with the package.
+_INSIDE: dict[str, Callable[..., Dataset]] = {"tissue": load_tissue, "fundus": load_fundus}
 
 
 def open_dataset(source: str | Path, *, size: int | None = None, **options: Any) -> Dataset:
@@ -24,8 +28,8 @@ def open_dataset(source: str | Path, *, size: int | None = None, **options: Any)
     Parameters
     ----------
     source : str or path-like
-        "tissue"; a MedMNIST archive ``FILE.npz``; a list ``FILE.csv``; a folder with a subfolder
-        per class; ``boxes:FOLDER`` for boxes in images; ``medmnist:NAME``.
+        "tissue"; "fundus"; a MedMNIST archive ``FILE.npz``; a list ``FILE.csv``; a folder with a
+        subfolder per class; ``boxes:FOLDER`` for boxes in images; ``medmnist:NAME``.
     size : int, optional
         Height and width of the candidates, where they can be scaled.
     **options
@@ -50,9 +54,9 @@ def open_dataset(source: str | Path, *, size: int | None = None, **options: Any)
     """
     text = str(source)
     sized = {} if size is None else {"size": size}
-    if text == "tissue":
+    if text in _INSIDE:
         options = {k: v for k, v in options.items() if k != "verbose" and v is not None}
-        return _call(load_tissue, text, **sized, **options)
+        return _call(_INSIDE[text], text, **sized, **options)
     kind, _, rest = text.partition(":")
     if kind == "boxes" and rest:
         return _call(load_boxes, text, as_path(rest), **sized, **options)
@@ -68,7 +72,7 @@ def open_dataset(source: str | Path, *, size: int | None = None, **options: Any)
         options.pop("verbose", None)
         return _call(load_npz, text, path, **sized, **options)
     raise ParameterError(
-        f"data {text!r} is not known; expected tissue, FILE.npz, FILE.csv, FOLDER with a "
+        f"data {text!r} is not known; expected tissue, fundus, FILE.npz, FILE.csv, FOLDER with a "
         "subfolder per class, boxes:FOLDER, or medmnist:NAME"
         + ("." if path.exists() else " (there is no such file or folder).")
     )

@@ -119,7 +119,7 @@ def test_restart_and_strategies_reach_the_simulation(fast, monkeypatch, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "moon"], "expected tissue, FILE.npz"),
+        (["--data", "moon"], "expected tissue, fundus, FILE.npz"),
         (["--data", "boxes:moon"], "no file moon/boxes.csv"),
         (["--max-pool", "20"], "option --max-pool does not apply to the data 'tissue'"),
         (["--groups", "--data", "FOLDER", "--rounds", "2"], "--groups, but the data set"),

@@ -611,7 +611,7 @@ def test_sources_are_told_apart(folder, smears, monkeypatch):
     ("source", "options", "message"),
     [
         ("nothing", {}, "no such file or folder"),
-        ("boxes:", {}, "expected tissue, FILE.npz"),
+        ("boxes:", {}, "expected tissue, fundus, FILE.npz"),
         ("tissue", {"max_pool": 5}, "option max_pool does not apply to the data 'tissue'"),
     ],
 )

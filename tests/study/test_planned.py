@@ -66,8 +66,7 @@ def test_what_stands_above_the_tables_is_their_default(plan_file):
         'seeds = 3\nbatch = 7\nmodel = "features"\nviews = "endoscopy"\n'
         '[[pool]]\nname = "a"\ndata = "tissue"\nbatch = 9\n'
         '[[pool]]\nname = "b"\ndata = "boxes:cells"\nmax_pool = 50\nsplit_seed = 4\n'
-        + SETTING
-        + 'parameters = {replay = "none"}\n'
+        "parameters = {noise = 3}\n" + SETTING + 'parameters = {replay = "none"}\n'
         '[[setting]]\nname = "two"\nstrategies = ["aift TOP"]\nseeds = [4, 2]\npools = ["b"]\n'
     )
     path = plan_file(text)
@@ -77,7 +76,7 @@ def test_what_stands_above_the_tables_is_their_default(plan_file):
         (7, 10, "endoscopy"),
     ]
     assert plan.pools[1].data == f"boxes:{path.parent / 'cells'}"
-    assert plan.pools[1].options == {"max_pool": 50, "random_state": 4}
+    assert plan.pools[1].options == {"max_pool": 50, "random_state": 4, "noise": 3}
     one, two = plan.settings
     assert (one.seeds, one.pools, one.model) == ((0, 1, 2), ("a", "b"), "features")
     assert (two.seeds, two.pools, two.strategies) == ((4, 2), ("b",), ("AIFT top",))
@@ -108,6 +107,8 @@ def test_what_stands_above_the_tables_is_their_default(plan_file):
         (POOL + '[[setting]]\nname = "one"\nstrategies = ["x"]', "strategy 'x' is unknown"),
         (POOL + '[[setting]]\nname = "one"\nstrategies = ["AIFT", "aift"]', "comes twice"),
         ('[[pool]]\nname = "a"\n' + SETTING, "pool 'a' says no data"),
+        ("parameters = {a = 1}\n" + POOL + SETTING, "the plan says parameters"),
+        (POOL + "parameters = 3\n" + SETTING, "expected a table such as"),
         ("colour = 1\n" + POOL + SETTING, "the plan says colour"),
     ],
 )

@@ -162,11 +162,12 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     path : path-like
         A TOML file. ``title``; tables ``[[pool]]`` with ``name``, ``data`` (as of `open_dataset`;
         paths are relative to the plan's folder) and perhaps ``views``, ``size``, ``max_pool``,
-        ``max_test``, ``test_fraction``, ``split_seed``; tables ``[[setting]]`` with ``name`` and
+        ``max_test``, ``test_fraction``, ``split_seed``, ``parameters`` (others of the loader);
+        tables ``[[setting]]`` with ``name`` and
         perhaps ``model``, ``patches``, ``parameters``, ``strategies``, ``seeds`` (how many, or a
         list), ``pools`` (names; by default all), ``restart``, ``groups``, ``pool_weights``,
-        ``first_batch``. ``rounds`` and ``batch`` belong to pools. What stands above the tables is
-        the default of all of them.
+        ``first_batch``. ``rounds`` and ``batch`` belong to pools. Whatever else but names, data and
+        parameters stands above the tables is the default of all of them.
 
     Returns
     -------
@@ -219,7 +220,7 @@ class _Reader:
     def read(self, told: dict[str, Any], text: str) -> Plan:
         pools, settings = (_tables(told, name) for name in ("pool", "setting"))
         shared = {k: v for k, v in told.items() if k not in ("title", "pool", "setting")}
-        _refuse_unknown("the plan", shared, {**_POOL, **_SETTING})
+        _refuse_unknown("the plan", shared, [k for k in {**_POOL, **_SETTING} if k not in _OWN])
         of_pools = {name: value for name, value in shared.items() if name in _POOL}
         of_settings = {name: value for name, value in shared.items() if name in _SETTING}
         read_pools = [self._pool({**of_pools, **table}) for table in pools]
@@ -241,7 +242,8 @@ class _Reader:
         _refuse_unknown(where, told, _POOL)
         _demand(where, told, ("name", "data"))
         values = _values(where, told, _POOL)
-        options = {loader: values[name] for name, loader in _OF_THE_DATA.items() if name in values}
+        loaders = {loader: name for name, loader in _OF_THE_DATA.items() if name in values}
+        options = {**values.get("parameters", {}), **{k: values[v] for k, v in loaders.items()}}
         return PoolPlan(
             name=values["name"],
             data=self._beside(values["data"]),
@@ -305,12 +307,15 @@ def _is_seeds(value: Any) -> bool:
 _POOL: dict[str, Kind] = {
     "name": str, "data": str, "views": str, "rounds": int, "batch": int, "size": int,
     "max_pool": int, "max_test": int, "test_fraction": float, "split_seed": int,
+    "parameters": dict,
 }  # fmt: skip
 _SETTING: dict[str, Kind] = {
     "name": str, "model": str, "patches": int, "parameters": dict, "strategies": _is_names,
     "seeds": _is_seeds, "pools": _is_names, "restart": bool, "groups": bool,
     "pool_weights": (bool, str), "first_batch": str,
 }  # fmt: skip
+# What only a table itself can say.
+_OWN = ("name", "data", "pools", "parameters")
 _WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false",
     dict: "a table such as {replay = \"hard\"}", _is_names: "a list of names",
