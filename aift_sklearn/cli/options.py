@@ -96,8 +96,8 @@ Data = Annotated[
         metavar="SOURCE",
         rich_help_panel=DATA,
         help="Labelled pool: tissue or fundus (come with the package); FOLDER with a subfolder per "
-        "class, or train and test with those inside; FILE.csv (path, label and perhaps group, split); "
-        "boxes:FOLDER (boxes.csv and images); FILE.npz (MedMNIST); medmnist:NAME.",
+        "class, or train and test with those inside; FILE.csv (path, label and perhaps group, "
+        "split); boxes:FOLDER (boxes.csv and images); FILE.npz (MedMNIST); medmnist:NAME.",
     ),
 ]
 Size = Annotated[
