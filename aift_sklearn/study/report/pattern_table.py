@@ -77,7 +77,7 @@ def plot_pattern_table(*, eps: float | None = None) -> Figure:
     for row, (letter, p) in enumerate(zip(LETTERS, _TEMPLATES, strict=True)):
         ax = figure.add_subplot(grid[row, 0])
         # Eleven values 0, .1, … 1 in the middle of their bins.
-        ax.hist(p, bins=np.arange(12) / 10 - 0.05, color="#0072B2", rwidth=0.85)
+        ax.hist(p, bins=[k / 10 - 0.05 for k in range(12)], color="#0072B2", rwidth=0.85)
         ax.set(xlim=(-0.06, 1.06), ylim=(0, 7.5), yticks=[])
         ax.set_xticks([0, 0.5, 1], ["0", "", "1"] if row == len(LETTERS) - 1 else ["", "", ""])
         ax.set_ylabel(letter, rotation=0, fontsize=13, fontweight="bold", va="center", labelpad=14)
