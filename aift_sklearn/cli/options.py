@@ -44,6 +44,7 @@ STRATEGY_NAMES = (
     "AIFT random extension",
     "AIFT entropy",
     "AIFT diversity",
+    "AIFT all patches",
     "AIFT mean",
     "least confident",
     "margin",

@@ -26,6 +26,7 @@ STRATEGIES: dict[str, Strategy] = {
     "AIFT random extension": functools.partial(aift_sampling, selection="random_extension"),
     "AIFT entropy": functools.partial(aift_sampling, selection="top", diversity_weight=0.0),
     "AIFT diversity": functools.partial(aift_sampling, selection="top", entropy_weight=0.0),
+    "AIFT all patches": functools.partial(aift_sampling, selection="top", alpha=1.0),
     "AIFT mean": functools.partial(aift_sampling, selection="top", alpha=0.5, reduction="mean"),
     "least confident": uncertainty_sampling,
     "margin": margin_sampling,

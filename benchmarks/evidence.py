@@ -1,0 +1,126 @@
+"""The evidence: every study whose figures the documents quote.
+
+Usage: python benchmarks/evidence.py [--run [NAME ...]] [--jobs N] [--work FOLDER]
+
+Writes docs/evidence.md, its pictures and the README's block from the campaigns kept in docs/data.
+With --run the studies are run first, or those that are named, and their campaigns kept. They are
+planned in frozen.toml, fine_tuned.toml and fundus.toml, beside this file; data that do not come
+with the package are looked for in benchmarks/data:
+
+    data/bccd                 boxes.csv (image, xmin, ymin, xmax, ymax, label) and images/ of BCCD,
+                              https://github.com/Shenggan/BCCD_Dataset, MIT licence
+    data/chula                the same of https://github.com/Chula-PIC-Lab/Chula-RBC-12-Dataset
+    data/pneumoniamnist.npz   of MedMNIST v2, https://medmnist.com, CC BY 4.0
+
+Finished rounds are kept in the work folder, and an interrupted run goes on.
+"""
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+from aift_sklearn.study import read_plan, run_plan
+from aift_sklearn.study.planned.statistics import compare, labels_saved, tables_of
+from aift_sklearn.study.report.evidence import (
+    draw_evidence,
+    evidence_section,
+    markdown_table,
+    read_evidence,
+)
+from aift_sklearn.study.report.findings import signed
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+STUDIES = ("frozen", "fine_tuned", "fundus")
+INTRODUCTION = """# Evidence: what AIFT saves, and where it does not
+Simulated campaigns on pools whose labels are known. In each, a strategy asks for a batch of \
+labels, the model learns, and is measured on a test set that no patient, slide or image shares \
+with the pool. "AIFT" is `aift_sampling` as it comes; "AIFT top" asks for the highest scores, as \
+the papers do. "margin" and "entropy" are modAL's, on the mean prediction of the patches; BADGE, \
+BALD, CLUE, CoreSet, DropQuery, FALCUN, MaxHerding, ProbCover and TypiClust are scikit-activeml's \
+with their defaults, given the same embeddings and predictions. All strategies of a setting share \
+the model, its training, the seeds and the budget, and, unless it says otherwise, the first batch.
+
+What each study does not flatter AIFT with comes first. Everything here is written by \
+`python benchmarks/evidence.py` from the campaigns in [data](data), each of which says with which \
+code and releases it was made.
+"""
+
+
+def run(name, jobs, work):
+    """Run a study, or go on with it, and keep its campaigns."""
+    plan = read_plan(HERE / f"{name}.toml")
+    print(f"{plan.title}: {plan.n_rounds} rounds", flush=True)
+    run_plan(plan, work / name, jobs=jobs)
+    kept = DOCS / "data" / name
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in ("campaigns.jsonl", "study.json"):
+        shutil.copy(work / name / file, kept / file)
+
+
+def saved_rows(name, evidence):
+    """One row per pool of the study's first setting: what AIFT saves and gains."""
+    setting = evidence.settings[0]
+    tables = tables_of(evidence.campaigns, setting)
+    compared = compare(tables, "balanced_accuracy")
+    rows = []
+    for pool, table in tables.items():
+        row, saved = compared.loc[(pool, "AIFT")], labels_saved(table, "balanced_accuracy")
+        others = compared.loc[pool].drop(["AIFT", "random"])
+        best = others["area"].idxmax()
+        share = f"{saved.share:.0%} ({saved.low:.0%} to {saved.high:.0%})".replace("-", "−")
+        rows.append(
+            [
+                name,
+                pool,
+                f"{saved.labels:g} of {saved.baseline_labels:g}",
+                share.replace("−inf%", "–"),
+                f"{signed(row['difference'])} ({signed(row['low'])} to {signed(row['high'])})",
+                f"{best}, {signed(others.loc[best, 'difference'])}",
+            ]
+        )
+    return rows
+
+
+def build_readme(evidences, readme):
+    """Text of the README with the table of what is saved."""
+    rows = [
+        row for name, each in evidences.items() for row in saved_rows(each.facts["title"], each)
+    ]
+    head = [
+        "model",
+        "pool",
+        "labels for random's end",
+        "saved",
+        "balanced accuracy − random's",
+        "best other",
+    ]
+    block = f"<!-- evidence -->\n{markdown_table(head, rows)}\n<!-- /evidence -->"
+    return re.sub("<!-- evidence -->.*<!-- /evidence -->", lambda _: block, readme, flags=re.DOTALL)
+
+
+def main():
+    """Run the studies where that is asked, and write what they found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", nargs="*", choices=STUDIES, metavar="NAME")
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--work", type=Path, default=HERE / "work")
+    arguments = parser.parse_args()
+    for name in [] if arguments.run is None else arguments.run or STUDIES:
+        run(name, arguments.jobs, arguments.work)
+    kept = [name for name in STUDIES if (DOCS / "data" / name / "study.json").exists()]
+    evidences = {name: read_evidence(DOCS / "data" / name) for name in kept}
+    parts = [INTRODUCTION]
+    for name, evidence in evidences.items():
+        draw_evidence(evidence).savefig(DOCS / f"evidence-{name}.png", dpi=90)
+        section = evidence_section(evidence, level=3)
+        picture = f"![Learning curves](evidence-{name}.png)"
+        parts.append(f"## {evidence.facts['title']}\n{picture}\n\n{section}")
+    (DOCS / "evidence.md").write_text("\n".join(parts), "utf-8")
+    readme = HERE.parent / "README.md"
+    readme.write_text(build_readme(evidences.values(), readme.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
