@@ -26,7 +26,7 @@ def aift_sampling(
     n_instances: int = 1,
     *,
     selection: Literal["coverage", "top", "random_extension", "k-centre"] = "coverage",
-    omega: float = 4.0,
+    omega: float | None = None,
     alpha: float = 0.25,
     entropy_weight: float = 1.0,
     diversity_weight: float = 1.0,
@@ -48,14 +48,15 @@ def aift_sampling(
     n_instances : int, default=1
         How many to ask for, b.
     selection : {"coverage", "top", "random_extension", "k-centre"}, default="coverage"
-        "coverage", this package's own: b that cover the pool together with what is labelled, each
-        candidate weighted by its score as far as the model is to be trusted (see Notes).
+        "coverage", this package's own: b among the higher scores that cover the pool together with
+        what is labelled; the scores lead as far as the model is to be trusted (see Notes).
         "top": the b highest scores (the AIFT of the paper). "random_extension": b at random from
         the top ω·b, with probability rising with the score (ACFT). "k-centre": b that lie far apart
         among the top ω·b, by greedy k-centre on the embeddings; against near-duplicates, such as
         neighbouring frames.
-    omega : float ≥ 1, default=4
-        ω, the length of the shortlist in units of b.
+    omega : float ≥ 1, optional
+        ω, the length of the shortlist in units of b; by default 10 for "coverage", which has a
+        longer one while the model is trusted less, and 4 for the others.
     alpha : float in (0, 1], default=0.25
         Fraction of the patches that enters the score, after majority selection.
     entropy_weight, diversity_weight : float ≥ 0, default=1
@@ -69,8 +70,8 @@ def aift_sampling(
         "pretrained": the highest scores of the pre-training classes'
         probabilities; "random".
     groups : array-like of shape (n,), optional
-        Patient, slide or video of each candidate of the pool: within the top ω·b, no group
-        gives another candidate while one with fewer is left.
+        Patient, slide or video of each candidate of the pool: within the top ω·b, of "coverage" the
+        first 4·b, no group gives another candidate while one with fewer is left.
     racing : bool, default=True
         Find the highest scores by a race where the classifier offers one (ONNX Runtime, many
         patches, a large pool): all candidates are predicted on a few patches, and only those that
@@ -105,12 +106,13 @@ def aift_sampling(
 
         Σ_i w_i · max(0, k(i, x) − c_i),   w_i = (1 − τ) + τ · s_i / mean(s),
 
-    where k is a Gaussian kernel on embeddings of the whole candidates by the pre-trained network
-    and c_i the largest k of i to what is labelled or asked for; s is the score. τ, the trust, is
-    the root of the skill over chance that a logistic regression on these embeddings shows on the
-    labelled candidates, out of fold: a model that knows nothing yet leaves a pure coverage, and
-    one that knows much lets the scores decide. Of more than 16,384 candidates a sample, drawn by
-    weight, can be asked for.
+    among the n^(1 − τ) · (ω·b)^τ highest scores s. The sum is over the whole pool, k is a Gaussian
+    kernel on embeddings of the whole candidates by the pre-trained network, and c_i the largest k
+    of i to what is labelled or asked for. τ, the trust, is the root of the skill over chance that
+    a logistic regression on these embeddings shows on the labelled candidates, out of fold: a model
+    that knows nothing yet leaves a pure coverage of the pool by the pool, and one that knows much
+    lets the scores say which candidates are asked for, and for whom. Of more than 16,384 a sample,
+    drawn by weight, can be asked for.
 
     References
     ----------

@@ -74,7 +74,7 @@ def ask(
             scores,
             int(n_instances),
             groups=choice.groups,
-            omega=choice.omega,
+            omega=choice.length,
             rng=rng,
         )
         return query_result(chosen, scores[chosen])

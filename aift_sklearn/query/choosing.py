@@ -28,8 +28,9 @@ class Choice(NamedTuple):
     ----------
     selection : str
         One of `SELECTIONS`.
-    omega : float ≥ 1
-        The rule chooses among the top ω·b; the plain top b only where groups take turns.
+    omega : float ≥ 1, optional
+        The rule chooses among the top ω·b; the plain top b only where groups take turns. By default
+        10 of "coverage", and 4.
     groups : array-like of shape (n,), or None
         Group of each candidate of the pool.
 
@@ -40,13 +41,13 @@ class Choice(NamedTuple):
     """
 
     selection: str = "top"
-    omega: float = 4.0
+    omega: float | None = None
     groups: Any = None
 
     def check(self, n_candidates: int) -> None:
         """Refuse parameters outside their range, or that exclude each other."""
         check_option("selection", self.selection, SELECTIONS)
-        selection.check_extension("omega", self.omega)
+        selection.check_extension("omega", self.length)
         if self.groups is not None:
             if self.selection == "random_extension":
                 raise ParameterError(
@@ -55,13 +56,20 @@ class Choice(NamedTuple):
                 )
             selection.group_codes(self.groups, n_candidates)
 
+    @property
+    def length(self) -> float:
+        """ω, with its default."""
+        if self.omega is not None:
+            return self.omega
+        return 10.0 if self.selection == "coverage" else 4.0
+
     def n_scores(self, n_instances: int, n_candidates: int) -> int:
         """Return how many of the highest scores decide what is chosen; all where they weigh."""
         if self.selection == "coverage":
             return n_candidates
         if self.selection == "top" and self.groups is None:
             return n_instances
-        length = selection.shortlist_length(n_instances, n_candidates, self.omega)
+        length = selection.shortlist_length(n_instances, n_candidates, self.length)
         # The next score below the shortlist is the floor of a draw.
         return min(n_candidates, length + (self.selection == "random_extension"))
 
@@ -97,11 +105,11 @@ class Choice(NamedTuple):
         if self.groups is not None:
             groups = selection.group_codes(self.groups, len(np.asarray(self.groups)))[indices]
         if self.selection == "random_extension":
-            return selection.random_extension(scores, n_instances, self.omega, rng)
+            return selection.random_extension(scores, n_instances, self.length, rng)
         if self.selection == "k-centre":
             return selection.diversified(
-                scores, n_instances, self.omega, lambda rows: embed(indices[rows]), groups
+                scores, n_instances, self.length, lambda rows: embed(indices[rows]), groups
             )
         if groups is not None:
-            return selection.spread_over_groups(scores, n_instances, groups, self.omega)
+            return selection.spread_over_groups(scores, n_instances, groups, self.length)
         return selection.top(scores, n_instances)

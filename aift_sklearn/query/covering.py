@@ -1,4 +1,4 @@
-"""Coverage of the pool, weighted by scores as far as the model is to be trusted."""
+"""Coverage of the pool, led by scores as far as the model is to be trusted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ __all__ = ["cover"]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+# Groups take turns among the first so many times b.
+_TURNS = 4.0
+
 
 def cover(
     classifier: Any,
@@ -25,10 +28,14 @@ def cover(
     n_instances: int,
     *,
     groups: Any = None,
-    omega: float = 4.0,
+    omega: float = 10.0,
     rng: np.random.Generator,
 ) -> Indices:
-    """Choose b candidates that cover the pool, each weighted by (1 − τ) + τ · s / mean(s).
+    """Choose b candidates that cover the pool, as far as the scores are to be trusted.
+
+    Each candidate of the pool weighs (1 − τ) + τ · s / mean(s), and b are chosen among the highest
+    scores that cover most weight: among all while τ is 0, among the top ω·b where it is 1, and
+    among the top n^(1 − τ) · (ω·b)^τ in between.
 
     Parameters
     ----------
@@ -42,8 +49,9 @@ def cover(
     n_instances : int
         b.
     groups : array-like of shape (n,), optional
-        No group gives another candidate while one with fewer is left among the first ω·b.
-    omega : float, default=4
+        No group gives another candidate while one with fewer is left among the first 4·b, or ω·b
+        where that is less.
+    omega : float, default=10
         ω.
     rng : numpy.random.Generator
         Seeds the samples of large pools.
@@ -65,17 +73,32 @@ def cover(
         lifted = lifted / lifted.max()
         weights = (1 - tau) + tau * lifted / lifted.mean()
 
-    length = n_instances if groups is None else selection.shortlist_length(n_instances, n, omega)
+    longest = selection.shortlist_length(n_instances, n, omega)
+    turns = min(omega, _TURNS)
+    length = n_instances
+    if groups is not None:
+        length = selection.shortlist_length(n_instances, n, turns)
     order = selection.coverage(
         weights,
         length,
         places.embed_pool,
         labelled,
+        candidates=_shortlist(scores, max(length, round(n ** (1 - tau) * longest**tau))),
         directions=places.directions,
         rng=rng,
     )
     if groups is None:
         return order
     members = selection.group_codes(groups, n)[order]
-    turns = selection.spread_over_groups(-np.arange(length), n_instances, members, omega)
+    turns = selection.spread_over_groups(
+        -np.arange(length), n_instances, members, min(omega, _TURNS)
+    )
     return np.asarray(order[turns])
+
+
+def _shortlist(scores: Floats, length: int) -> Indices | None:
+    """Find the highest scores, with all that equal the last of them; None for all."""
+    if length >= len(scores):
+        return None
+    last = np.partition(scores, len(scores) - length)[len(scores) - length]
+    return np.flatnonzero(scores >= last)

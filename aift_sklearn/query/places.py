@@ -66,6 +66,8 @@ class PoolPlaces:
             drawn = systematic_sample(np.ones(self.n), _MOST, np.random.default_rng(0))
             self._rows = np.unique(drawn)
         self._embedded: NDArray[np.float32] | None = None
+        # Of a small pool: which candidates were embedded already.
+        self._known = np.zeros(self.n if self.n <= _MOST else 0, dtype=bool)
 
     def embed(self, X: Any, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
         """Embed other candidates in the same way, or some of them."""
@@ -83,13 +85,22 @@ class PoolPlaces:
             return embeddings(self._before, X, rows)
 
     def embed_pool(self, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
-        """Embed candidates of the pool, those at hand by default; all of a small pool once."""
-        is_part = rows is not None and len(rows) < self.n
-        if rows is not None and (is_part or self._rows is not None):
-            return self.embed(self.X_pool, rows if is_part else None)
-        if self._embedded is None:
-            self._embedded = self.embed(self.X_pool, self._rows)
-        return self._embedded
+        """Embed candidates of the pool, those at hand by default; each of a small pool once."""
+        if self.n > _MOST:
+            if rows is not None:
+                return self.embed(self.X_pool, rows if len(rows) < self.n else None)
+            if self._embedded is None:
+                self._embedded = self.embed(self.X_pool, self._rows)
+            return self._embedded
+        rows = np.arange(self.n) if rows is None else rows
+        missing = np.setdiff1d(rows, np.flatnonzero(self._known))
+        if len(missing):
+            found = self.embed(self.X_pool, missing if len(missing) < self.n else None)
+            if self._embedded is None:
+                self._embedded = np.empty((self.n, *found.shape[1:]), found.dtype)
+            self._embedded[missing] = found
+            self._known[missing] = True
+        return self._embedded[rows]  # type: ignore[index]
 
     def shares(self, X: Any) -> NDArray[np.float64]:
         """Share of the pool that lies nearest to each of the candidates X, with mean 1.

@@ -45,7 +45,7 @@ class QueryStrategy(BaseEstimator):
         utility: Callable[[Any, Any], Any],
         *,
         selection: str = "top",
-        omega: float = 4.0,
+        omega: float | None = None,
         cold_start: Literal["typical", "random"] = "typical",
     ) -> None:
         self.utility = utility
@@ -111,7 +111,7 @@ def make_query_strategy(
     utility: Callable[[Any, Any], Any],
     *,
     selection: str = "top",
-    omega: float = 4.0,
+    omega: float | None = None,
     cold_start: Literal["typical", "random"] = "typical",
 ) -> QueryStrategy:
     """Make a query strategy of a utility, as modAL's function of this name does.

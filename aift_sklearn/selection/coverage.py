@@ -40,6 +40,7 @@ def coverage(
     embeddings: Any,
     known: ArrayLike | None = None,
     *,
+    candidates: ArrayLike | None = None,
     directions: bool = True,
     width: float | None = None,
     rng: np.random.Generator | None = None,
@@ -63,6 +64,9 @@ def coverage(
         of a large pool only a sample needs to be embedded.
     known : array-like of shape (l, E), optional
         Where the labelled candidates lie.
+    candidates : array-like of shape (k,), optional
+        Indices of those that can be picked, all different; the others are covered only. By default
+        all.
     directions : bool, default=True
         Compare embeddings by their direction from the middle of the pool, as suits a CNN's. False
         standardises each dimension instead, as suits a table of features.
@@ -81,7 +85,8 @@ def coverage(
     Raises
     ------
     ParameterError, DataError
-        If b < 1, b > n, a weight is below 0 or not finite, or the width is not above 0.
+        If b < 1, fewer than b can be picked, a weight is below 0 or not finite, or the width is
+        not above 0.
 
     Notes
     -----
@@ -109,10 +114,9 @@ def coverage(
     if width is not None and not 0 < width < np.inf:
         raise ParameterError(f"width={width!r}; expected a number above 0.")
     rng = np.random.default_rng(0) if rng is None else rng
-    rows, counts = np.arange(len(w)), w
-    if len(w) > max(_MOST_CANDIDATES, n_instances):
-        rows, counts = _sample(w, max(_MOST_CANDIDATES, n_instances), rng)
-    points = embeddings(rows) if callable(embeddings) else np.asarray(embeddings)[rows]
+    rows, targets, counts = _rows(w, n_instances, candidates, rng)
+    embedded, where = np.unique(np.concatenate([rows, targets]), return_inverse=True)
+    points = embeddings(embedded) if callable(embeddings) else np.asarray(embeddings)[embedded]
     points, labelled = _place(points, known, directions)
     if width is None:
         known_points = labelled
@@ -122,7 +126,30 @@ def coverage(
             )
             known_points = points[drawn]
         width = kernel_width(known_points)
-    return rows[_pick(points, counts, labelled, n_instances, width, rng)]
+    picks, covered = points[where[: len(rows)]], points[where[len(rows) :]]
+    return rows[_pick(picks, w[rows], covered, counts, labelled, n_instances, width)]
+
+
+def _rows(
+    weights: NDArray[np.float64], n_instances: int, candidates: Any, rng: np.random.Generator
+) -> tuple[Indices, Indices, Floats]:
+    """Candidates that can be picked, rising; those that stand for the weight of all; how much."""
+    most = max(_MOST_CANDIDATES, n_instances)
+    if candidates is not None:
+        rows = np.sort(np.asarray(candidates, dtype=np.intp))
+        if len(rows) < n_instances:
+            raise ParameterError(
+                f"n_instances={n_instances} of {len(rows)} candidates that can be picked."
+            )
+        if len(rows) > most:
+            rows = rows[_sample(weights[rows], most, rng)[0]]
+        return rows, *_references(weights, rng)
+    if len(weights) <= most:
+        return np.arange(len(weights)), *_references(weights, rng)
+    # What is covered is picked from what is embedded anyway.
+    rows, counts = _sample(weights, most, rng)
+    references, each = _references(counts, rng)
+    return rows, rows[references], each
 
 
 def kernel_width(points: ArrayLike) -> float:
@@ -264,30 +291,29 @@ def _place(points: Any, known: Any, directions: bool) -> tuple[Floats, Floats]:
 
 
 def _pick(
-    points: Floats,
+    picks: Floats,
     weights: NDArray[np.float64],
+    targets: Floats,
+    w: Floats,
     labelled: Floats,
     n_instances: int,
     width: float,
-    rng: np.random.Generator,
 ) -> Indices:
     """Pick greedily; gains only fall, so that few of them are computed again for each pick."""
-    references, w = _references(weights, rng)
-    targets = points[references]
     covered = np.zeros(len(targets), dtype=np.float32)
     for block in _blocks(len(labelled), len(targets)):
         covered = np.maximum(covered, _kernel(labelled[block], targets, width).max(axis=0))
-    kernel = np.empty((len(points), len(targets)), dtype=np.float32)
-    bounds = np.empty(len(points))
-    for block in _blocks(len(points), len(targets)):
-        kernel[block] = _kernel(points[block], targets, width)
+    kernel = np.empty((len(picks), len(targets)), dtype=np.float32)
+    bounds = np.empty(len(picks))
+    for block in _blocks(len(picks), len(targets)):
+        kernel[block] = _kernel(picks[block], targets, width)
         bounds[block] = np.maximum(kernel[block] - covered, 0) @ w
     # Whole blocks are summed in another order than single rows.
     bounds *= 1 + _ROUNDING
     # The highest first, ties by weight and then by index.
-    waiting = [(-bounds[x], -weights[x], x) for x in range(len(points))]
+    waiting = [(-bounds[x], -weights[x], x) for x in range(len(picks))]
     heapq.heapify(waiting)
-    n_picked_then = np.full(len(points), -1)
+    n_picked_then = np.full(len(picks), -1)
     picked: list[int] = []
     while len(picked) < n_instances:
         _, weight, x = waiting[0]

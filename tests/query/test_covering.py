@@ -131,6 +131,43 @@ def test_scores_of_any_size_weigh(table, taught, scores):
     assert asked.tolist() == expected.tolist()
 
 
+def tau_and_scores(X, y, taught):
+    scores = taught.score_candidates(X[20:])
+    tau = trust(X[:20], y[:20])
+    return tau, scores, (1 - tau) + tau * scores / scores.mean()
+
+
+@pytest.mark.parametrize("omega", [1, 2.5, None])
+def test_the_trusted_pick_among_the_highest_scores(table, taught, omega):
+    X, y = table
+    tau, scores, weights = tau_and_scores(X, y, taught)
+    b = 3
+    # Of 60 candidates; the whole pool without trust, and the top ω·b with all of it.
+    length = round(60 ** (1 - tau) * np.ceil((omega or 10) * b) ** tau)
+    assert b < length < 60
+    highest = np.argsort(-scores, kind="stable")[:length]
+    expected = coverage(
+        weights, b, X[20:], known=X[:20], candidates=highest, directions=False
+    ).tolist()
+    assert ask(taught, X[20:], b, omega=omega).tolist() == expected
+    assert set(expected) <= set(highest.tolist())
+
+
+def test_equal_scores_are_all_picked_from(table, taught):
+    X, y = table
+    values = np.repeat([1.0, 2.0], 30)
+    strategy = make_query_strategy(lambda classifier, X: values, selection="coverage", omega=1)
+    asked = strategy(taught, X[20:], 3)
+    asked = asked[0] if RETURNS_METRICS else asked
+    tau = trust(X[:20], y[:20])
+    weights = (1 - tau) + tau * (values - 0) / values.mean()
+    expected = coverage(
+        weights, 3, X[20:], known=X[:20], candidates=np.arange(30, 60), directions=False
+    )
+    assert round(60 ** (1 - tau) * 3**tau) < 30
+    assert asked.tolist() == expected.tolist()
+
+
 def test_groups_take_turns_among_what_covers_most(table, taught):
     X, _ = table
     groups = np.array(["left", "right", "middle"])[np.arange(60) % 3]

@@ -21,7 +21,7 @@ points = hnp.arrays(
 )
 
 
-def literal(points, weights, b, known, width):
+def literal(points, weights, b, known, width, candidates=None):
     """Gains of every candidate that is left, pair by pair."""
     points, known = np.asarray(points, float), np.asarray(known, float).reshape(-1, points.shape[1])
     centre, spread = np.concatenate([points, known]).mean(0), np.concatenate([points, known]).std(0)
@@ -34,7 +34,7 @@ def literal(points, weights, b, known, width):
     picked = []
     for _ in range(b):
         best, gains = None, {}
-        for x in range(len(points)):
+        for x in range(len(points)) if candidates is None else candidates:
             if x in picked:
                 continue
             gain = 0.0
@@ -53,15 +53,20 @@ def test_it_picks_what_covers_most_weight(points, b, n_known, width, data):
     weights = np.array(
         data.draw(st.lists(st.integers(0, 4), min_size=len(points), max_size=len(points)))
     )
-    b = min(b, len(points))
+    some = data.draw(st.none() | st.sets(st.sampled_from(range(len(points))), min_size=1))
+    candidates = None if some is None else sorted(some)
+    b = min(b, len(points) if some is None else len(some))
     known = points[:n_known] + 0.5
-    expected, _ = literal(points, weights, b, known, width)
-    picked = coverage_of(weights, b, points, known, directions=False, width=width).tolist()
+    expected, _ = literal(points, weights, b, known, width, candidates)
+    picked = coverage_of(
+        weights, b, points, known, candidates=candidates, directions=False, width=width
+    ).tolist()
     assert len(set(picked)) == b
+    assert some is None or set(picked) <= some
     # Up to gains that are equal but for rounding.
     for k in range(b):
         if picked[k] != expected[k]:
-            _, gains = literal(points, weights, k + 1, known, width)
+            _, gains = literal(points, weights, k + 1, known, width, candidates)
             assert gains[picked[k]] == pytest.approx(gains[expected[k]], abs=1e-4)
             break
 
@@ -119,6 +124,29 @@ def test_only_what_may_be_picked_is_embedded(monkeypatch):
     assert (picked >= 500).all()
     again = coverage_of(weights, 10, X, rng=np.random.default_rng(3))
     assert again.tolist() == picked.tolist()
+
+
+def test_of_a_large_pool_a_few_are_picked_and_a_sample_is_covered(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_CANDIDATES", 64)
+    monkeypatch.setattr(module, "_MOST_REFERENCES", 16)
+    X = np.random.default_rng(2).normal(size=(1000, 3))
+    asked = []
+
+    def embed(rows):
+        asked.append(rows)
+        return X[rows]
+
+    picked = coverage_of(np.ones(1000), 10, embed, candidates=range(900, 940))
+    assert len(set(picked.tolist())) == 10
+    assert picked.min() >= 900
+    assert set(range(900, 940)) < set(asked[0].tolist())
+    assert len(asked[0]) <= 56
+    picked = coverage_of(np.ones(1000), 10, embed, candidates=np.arange(1000)[::-1][:300])
+    assert len(set(picked.tolist())) == 10
+    assert picked.min() >= 700
+    assert len(asked[1]) <= 80
+    with pytest.raises(ParameterError, match="n_instances=10 of 9 candidates"):
+        coverage_of(np.ones(1000), 10, embed, candidates=range(9))
 
 
 def test_a_sample_covers_about_as_much_as_the_whole_pool(monkeypatch):
