@@ -97,7 +97,7 @@ def test_every_kind_of_data_that_is_promised_is_told_apart():
     kinds = re.findall(r"^\| `([^`]+)` \| ", README, flags=re.MULTILINE)
     sources = [kind for kind in kinds if not kind.startswith(("aift", "--"))]
     assert sources == [
-        "tissue", "FILE.npz", "medmnist:NAME", "FOLDER", "FILE.csv", "boxes:FOLDER"
+        "tissue", "fundus", "FILE.npz", "medmnist:NAME", "FOLDER", "FILE.csv", "boxes:FOLDER"
     ]  # fmt: skip
     with pytest.raises(ParameterError) as caught:
         open_dataset("nothing such")
