@@ -22,12 +22,8 @@ from pathlib import Path
 
 from aift_sklearn.study import read_plan, run_plan
 from aift_sklearn.study.planned.statistics import compare, labels_saved, tables_of
-from aift_sklearn.study.report.evidence import (
-    draw_evidence,
-    evidence_section,
-    markdown_table,
-    read_evidence,
-)
+from aift_sklearn.study.report.evidence import draw_evidence, read_evidence
+from aift_sklearn.study.report.evidence_page import evidence_section, markdown_table
 from aift_sklearn.study.report.findings import signed
 
 HERE = Path(__file__).parent
@@ -35,12 +31,13 @@ DOCS = HERE.parent / "docs"
 STUDIES = ("frozen", "fine_tuned", "fundus")
 INTRODUCTION = """# Evidence: what AIFT saves, and where it does not
 Simulated campaigns on pools whose labels are known. In each, a strategy asks for a batch of \
-labels, the model learns, and is measured on a test set that no patient, slide or image shares \
-with the pool. "AIFT" is `aift_sampling` as it comes; "AIFT top" asks for the highest scores, as \
-the papers do. "margin" and "entropy" are modAL's, on the mean prediction of the patches; BADGE, \
-BALD, CLUE, CoreSet, DropQuery, FALCUN, MaxHerding, ProbCover and TypiClust are scikit-activeml's \
-with their defaults, given the same embeddings and predictions. All strategies of a setting share \
-the model, its training, the seeds and the budget, and, unless it says otherwise, the first batch.
+labels, the model learns, and is measured on a test set that shares no image with the pool, or, \
+of pools that come from one photograph, no pixel. "AIFT" is `aift_sampling` as it comes; "AIFT \
+top" asks for the highest scores, as the papers do. "margin" and "entropy" are modAL's, on the \
+mean prediction of the patches; BADGE, BALD, CLUE, CoreSet, DropQuery, FALCUN, MaxHerding, \
+ProbCover and TypiClust are scikit-activeml's with their defaults, given the same embeddings and \
+predictions. All strategies of a setting share the model, its training, the seeds and the \
+budget, and, unless it says otherwise, the first batch.
 
 What each study does not flatter AIFT with comes first. Everything here is written by \
 `python benchmarks/evidence.py` from the campaigns in [data](data), each of which says with which \
@@ -74,7 +71,7 @@ def saved_rows(name, evidence):
             [
                 name,
                 pool,
-                f"{saved.labels:g} of {saved.baseline_labels:g}",
+                f"{saved.labels:g} of {saved.baseline_labels:g}".replace("inf", "not reached"),
                 share.replace("−inf%", "–"),
                 f"{signed(row['difference'])} ({signed(row['low'])} to {signed(row['high'])})",
                 f"{best}, {signed(others.loc[best, 'difference'])}",
@@ -96,6 +93,8 @@ def build_readme(evidences, readme):
         "balanced accuracy − random's",
         "best other",
     ]
+    if "<!-- evidence -->" not in readme:
+        raise SystemExit("README.md has no <!-- evidence --> to write to.")
     block = f"<!-- evidence -->\n{markdown_table(head, rows)}\n<!-- /evidence -->"
     return re.sub("<!-- evidence -->.*<!-- /evidence -->", lambda _: block, readme, flags=re.DOTALL)
 

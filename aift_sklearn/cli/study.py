@@ -36,7 +36,7 @@ def study(
     """
     announce(f"Reading {plan}.", quiet=quiet)
     with loading(quiet=quiet):
-        from ..study.planned.plan import read_plan
+        from ..study.planned.reading import read_plan
         from ..study.planned.running import run_plan
         from ..study.report.evidence import write_evidence
     read = read_plan(plan)

@@ -16,6 +16,7 @@ from ..selection import check_n_instances
 from ._modal import query_result
 from .cold_start import first_batch
 from .labelled import labelled_candidates
+from .places import places_of
 from .pool import embeddings, pool_length, random_generator
 from .unwrapping import knows_two_classes, unwrapped
 
@@ -33,7 +34,7 @@ _GIVEN = {*_CLASSIFIERS, "ensemble", "discriminator"}
 
 
 def from_skactiveml(
-    strategy: Any, *, cold_start: Literal["typical", "random"] = "typical"
+    strategy: Any, *, cold_start: Literal["typical", "random", "own"] = "typical"
 ) -> SkactivemlStrategy:
     """Make a modAL strategy of a pool strategy of scikit-activeml.
 
@@ -47,8 +48,10 @@ def from_skactiveml(
     ----------
     strategy : object of ``skactiveml.pool``
         Such as ``Badge()`` or ``CoreSet()``.
-    cold_start : {"typical", "random"}, default="typical"
-        What to ask for while labels of fewer than two classes are known, as of `aift_sampling`.
+    cold_start : {"typical", "random", "own"}, default="typical"
+        What to ask for while labels of fewer than two classes are known, as of `aift_sampling`;
+        "own": what the strategy chooses where it needs no classifier (TypiClust, ProbCover,
+        CoreSet, MaxHerding ...), and at random where it does.
 
     Returns
     -------
@@ -87,12 +90,12 @@ class SkactivemlStrategy(BaseEstimator):
     ----------
     strategy : object of ``skactiveml.pool``
         What chooses.
-    cold_start : {"typical", "random"}, default="typical"
+    cold_start : {"typical", "random", "own"}, default="typical"
         As of `from_skactiveml`.
     """
 
     def __init__(
-        self, strategy: Any, *, cold_start: Literal["typical", "random"] = "typical"
+        self, strategy: Any, *, cold_start: Literal["typical", "random", "own"] = "typical"
     ) -> None:
         self.strategy = strategy
         self.cold_start = cold_start
@@ -125,8 +128,10 @@ class SkactivemlStrategy(BaseEstimator):
         rng = random_generator(random_state)
         estimator = unwrapped(classifier)
         if not knows_two_classes(estimator):
-            chosen = first_batch(self.cold_start, classifier, X_pool, n_instances, rng=rng)
-            return query_result(chosen, None)
+            if self.cold_start == "own" and not _demands(self.strategy):
+                return self._begin(estimator, classifier, X_pool, n_instances, rng)
+            how = "random" if self.cold_start == "own" else self.cold_start
+            return query_result(first_batch(how, classifier, X_pool, n_instances, rng=rng), None)
         known, y = labelled_candidates(classifier)
         if known is None:
             raise ParameterError(
@@ -147,6 +152,21 @@ class SkactivemlStrategy(BaseEstimator):
         )
         return query_result(np.asarray(chosen, dtype=np.intp) - len(y), None)
 
+    def _begin(
+        self, estimator: Any, classifier: Any, X_pool: Any, n_instances: int, rng: Any
+    ) -> Any:
+        """Let the strategy choose from what is labelled of one class, or not at all."""
+        places = places_of(classifier, X_pool)
+        memory = getattr(estimator, "memory_", None)
+        known = [] if memory is None else [places.embed(memory.X)]
+        X = np.concatenate([*known, places.embed_pool()]).astype(np.float64)
+        n_known = len(X) - places.n
+        y = np.full(len(X), np.nan)
+        y[:n_known] = 0
+        strategy = _seeded(self.strategy, int(rng.integers(2**31)))
+        chosen = strategy.query(X=X, y=y, batch_size=int(n_instances))
+        return query_result(np.asarray(chosen, dtype=np.intp) - n_known, None)
+
     def _check(self) -> None:
         try:
             from skactiveml.base import PoolQueryStrategy
@@ -154,7 +174,7 @@ class SkactivemlStrategy(BaseEstimator):
             raise MissingDependencyError(
                 "scikit-activeml", extra="skactiveml", purpose="from_skactiveml()"
             ) from error
-        check_option("cold_start", self.cold_start, ("typical", "random"))
+        check_option("cold_start", self.cold_start, ("typical", "random", "own"))
         if not isinstance(self.strategy, PoolQueryStrategy):
             raise ParameterError(
                 f"strategy={self.strategy!r}; expected an object of skactiveml.pool, such as "

@@ -136,7 +136,15 @@ def _rows(
     """Candidates that can be picked, rising; those that stand for the weight of all; how much."""
     most = max(_MOST_CANDIDATES, n_instances)
     if candidates is not None:
-        rows = np.sort(np.asarray(candidates, dtype=np.intp))
+        rows = np.asarray(candidates)
+        whole = rows.ndim == 1 and (rows.dtype.kind in "iu" or not rows.size)
+        rows = np.unique(rows) if whole else rows
+        valid = whole and len(rows) == np.size(candidates)
+        if not valid or (len(rows) and not 0 <= rows[0] <= rows[-1] < len(weights)):
+            raise ParameterError(
+                f"candidates={candidates!r:.80}; expected different indices into {len(weights)} "
+                "candidates."
+            )
         if len(rows) < n_instances:
             raise ParameterError(
                 f"n_instances={n_instances} of {len(rows)} candidates that can be picked."

@@ -30,7 +30,7 @@ from .metrics import (
     summarise,
 )
 from .planned.campaigns import read_campaigns
-from .planned.plan import read_plan
+from .planned.reading import read_plan
 from .planned.running import run_plan
 from .report import headline, plot_learning_curves, write_report
 from .report.evidence import write_evidence

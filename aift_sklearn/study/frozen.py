@@ -11,8 +11,7 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -129,17 +128,29 @@ def _allocate(n: int, size: int) -> NDArray[np.float32]:
         return np.memmap(file, dtype=np.float32, shape=(n, size))
 
 
-@contextmanager
-def _kept_in(path: Path, n: int, size: int) -> Iterator[NDArray[np.float32]]:
-    """Room for n embeddings in a file that is in its place once the block has filled it."""
+def _keep(path: Path, n: int, size: int, fill: Callable[[NDArray[np.float32]], None]) -> None:
+    """Fill room for n embeddings in a file that is put in its place once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside others that do the same: the last one's file stays, and all hold the same.
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(n, size))
+        rows = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(n, size))
+        fill(rows)
+        rows.flush()
+        # Some systems do not let a file be moved that is open.
+        del rows
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _look_up(path: Path, n: int, size: int) -> NDArray[np.float32] | None:
+    """Open embeddings that were kept, or None where there are none that are whole."""
+    try:
+        rows = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if rows.shape == (n, size) and rows.dtype == np.float32 else None
 
 
 def _embed_into(X: Array, rows: NDArray[np.float32], whole: PoolPass) -> None:
@@ -213,10 +224,11 @@ def freeze(
         fill(embeddings)
     else:
         path = folder / f"embeddings-{_key(dataset, features, patches)}.npy"
-        if not path.exists():
-            with _kept_in(path, n * m, size) as embeddings:
-                fill(embeddings)
-        embeddings = np.load(path, mmap_mode="r")
+        found = _look_up(path, n * m, size)
+        if found is None:
+            _keep(path, n * m, size, fill)
+            found = np.load(path, mmap_mode="r")
+        embeddings = found
     (name, _), *rest = estimator.estimator.steps
     table = TableFeatures(_Table(embeddings))
     frozen = clone(estimator).set_params(

@@ -51,7 +51,7 @@ def load_fundus(
     noise: float = 2.0,
     imbalance: float = 0.08,
     duplicates: float = 0.5,
-    n_candidates: int = 2400,
+    n_spots: int = 1600,
     random_state: int = 0,
 ) -> Dataset:
     """Dark spots in a retina: lesion or not? Works offline; **the lesions are implanted**.
@@ -73,14 +73,14 @@ def load_fundus(
         Standard deviation of the camera's noise, in grey levels of 255. More of it drowns weak
         lesions, and makes the detector propose more that is nothing.
     imbalance : float in [0.01, 0.5], default=0.08
-        Share of the candidates that are lesions; about, since the detector misses some. At least
+        Share of the spots that are lesions; about, since the detector misses some. At least
         two lesions are implanted in each sector.
     duplicates : float in [0, 4], default=0.5
         How often, on average, a detection comes again: displaced by up to 3 pixels, and a little
         brighter or darker, as in another frame of a video.
-    n_candidates : int, default=2400
-        About how many detections are kept, the darkest and their repetitions; a few fall on the
-        border of the test set.
+    n_spots : int, default=1600
+        How many different spots are kept, the darkest; each is a candidate as often as it is
+        detected, but for a few on the border of the test set.
     random_state : int, default=0
         Seed of the lesions, the noise and the repetitions.
 
@@ -98,14 +98,14 @@ def load_fundus(
 
     Examples
     --------
-    >>> fundus = load_fundus(n_candidates=300)
+    >>> fundus = load_fundus(n_spots=200)
     >>> fundus.X.shape[1:], fundus.classes.tolist()
     ((3, 32, 32), ['lesion', 'other'])
     """
     check_number("noise", noise, low=0, high=40)
     check_number("imbalance", imbalance, low=0.01, high=0.5)
     check_number("duplicates", duplicates, low=0, high=4)
-    n = check_int("n_candidates", n_candidates, minimum=100)
+    n = check_int("n_spots", n_spots, minimum=100)
     seed = check_int("random_state", random_state, minimum=0)
     # Each has its own numbers, so that a change of one parameter leaves the rest as it is.
     of_lesions, of_noise, of_repeats = (
@@ -113,11 +113,10 @@ def load_fundus(
     )
     photograph = _photograph()
     eye = _inside_the_eye(photograph)
-    n_distinct = round(n / (1 + duplicates))
-    lesions = _place(eye, max(2 * _SECTORS, round(imbalance * n_distinct / _FOUND)), of_lesions)
+    lesions = _place(eye, max(2 * _SECTORS, round(imbalance * n / _FOUND)), of_lesions)
     image = _implant(photograph, lesions)
     image = np.clip(image + of_noise.normal(0, noise, image.shape), 0, 255)
-    spots = _detect(image[..., 1], eye, n_distinct)
+    spots = _detect(image[..., 1], eye, n)
     repeated = _repeat(spots, duplicates, of_repeats)
     y = np.where(_is_lesion(repeated, lesions), "lesion", "other")
     X = _crop(image, repeated, of_repeats, first_of=len(spots))

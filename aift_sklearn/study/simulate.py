@@ -26,12 +26,12 @@ from ..errors import DataError, LabelError, ParameterError
 from ..networks.cnn import CNNClassifier
 from ..patches import AffinePatches, JitterPatches
 from ..progress import ProgressBar
-from ..query import aift_sampling
+from ..query import aift_sampling, random_sampling
 from .campaign import SimulatedCampaign, evaluate
 from .datasets import Dataset
 from .frozen import can_freeze, freeze
 from .identity import describe_dataset, describe_estimator, describe_strategy
-from .strategies import Strategy, build_strategy
+from .strategies import Strategy, begins, build_strategy
 from .tables import Journal, as_frame
 
 __all__ = ["evaluate", "simulate", "whole_pool"]
@@ -83,7 +83,8 @@ def simulate(
         Weight labels in training by the share of the pool that they stand for, as of `AIFTLearner`.
     first_batch : callable or "own", default=aift_sampling
         Strategy of the first batch, which all strategies of a seed share; by default the cold
-        start of AIFT. "own": every strategy asks for its first batch too.
+        start of AIFT. "own": every strategy asks for its first batch too; those that know none,
+        such as modAL's, begin at random.
     path : path-like, optional
         A ``.jsonl`` file to which every finished round is written at once. Rounds that it holds
         are not run again: an interrupted study goes on where it was, and a finished one can be
@@ -145,7 +146,7 @@ def simulate(
     seeds = list(dict.fromkeys(check_int("seeds", seed, minimum=0) for seed in seeds))
     check_int("n_rounds", n_rounds, minimum=1)
     check_int("n_instances", n_instances, minimum=1)
-    _check_dataset(dataset, n_rounds * n_instances)
+    check_dataset(dataset, n_rounds * n_instances)
     if not (seeds and named and heads):
         raise ParameterError("no seeds, strategies or heads; expected at least one of each.")
     if groups and dataset.groups is None:
@@ -229,7 +230,12 @@ class _Study:
             branch.replay([row["asked"] for row in rows[branch.number :]])
             label = {"strategy": name, "head": head} if head else {"strategy": name}
             while len(rows) < self.n_rounds:
-                row = first if first is not None and not rows else branch.run_round(strategy)
+                if first is not None and not rows:
+                    row = first
+                else:
+                    # modAL's, for one, take any candidates without a label.
+                    blind = not rows and not begins(strategy)
+                    row = branch.run_round(random_sampling if blind else strategy)
                 rows.append({**row, **label})
                 keep(rows[-1])
         return [row for rows in known.values() for row in rows]
@@ -361,7 +367,8 @@ def _with_defaults(estimator: Any, n_dims: int) -> Any:
     return estimator
 
 
-def _check_dataset(dataset: Dataset, n_asked: int) -> None:
+def check_dataset(dataset: Dataset, n_asked: int) -> None:
+    """Refuse data that cannot be simulated: too few candidates, one class, groups on both sides."""
     if n_asked > len(dataset.X):
         raise DataError(
             f"n_rounds x n_instances = {n_asked} labels of a pool of {len(dataset.X)} candidates; "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, MissingDependencyError, ParameterError
 from ..query import aift_sampling, from_skactiveml, random_sampling
 
-__all__ = ["RIVALS", "STRATEGIES", "ask", "build_strategy"]
+__all__ = ["RIVALS", "STRATEGIES", "ask", "begins", "build_strategy"]
 
 Strategy = Callable[..., Any]
 
@@ -49,7 +49,8 @@ RIVALS: dict[str, str] = {
     "TypiClust": "TypiClust",
 }
 """Strategies of scikit-activeml by the names of their papers; the class of ``skactiveml.pool`` of
-each, with its defaults, through `from_skactiveml`. BALD's committee are the patches."""
+each, with its defaults and its own first batch, through `from_skactiveml`. BALD's committee are the
+patches."""
 
 
 def build_strategy(name: str) -> tuple[str, Strategy]:
@@ -92,7 +93,19 @@ def build_strategy(name: str) -> tuple[str, Strategy]:
         raise MissingDependencyError(
             "scikit-activeml", extra="skactiveml", purpose=f"the strategy {known}"
         ) from error
-    return known, from_skactiveml(getattr(skactiveml.pool, RIVALS[known])())
+    strategy = getattr(skactiveml.pool, RIVALS[known])()
+    return known, from_skactiveml(strategy, cold_start="own")
+
+
+def begins(strategy: Strategy) -> bool:
+    """Whether a strategy knows what to ask for without any label.
+
+    >>> begins(STRATEGIES["AIFT"]), begins(STRATEGIES["margin"])
+    (True, False)
+    """
+    return hasattr(strategy, "cold_start") or any(
+        name in inspect.signature(strategy).parameters for name in ("cold_start", "random_state")
+    )
 
 
 def ask(

@@ -14,6 +14,7 @@ from aift_sklearn import AIFTClassifier, AIFTLearner
 from aift_sklearn.errors import DataError, MissingDependencyError, ParameterError
 from aift_sklearn.query import from_skactiveml
 from aift_sklearn.query.labelled import labelled_candidates
+from aift_sklearn.query.places import PoolPlaces
 
 pool = pytest.importorskip("skactiveml.pool", reason="the extra skactiveml is not installed")
 
@@ -186,3 +187,40 @@ def test_labels_are_found_with_the_classifier_or_its_learner(blobs):
         np.testing.assert_array_equal(known, X[:9])
         assert labels.tolist() == y[:9].tolist()
     assert labelled_candidates(AIFTLearner(LogisticRegression()))[0] is None
+
+
+@pytest.mark.parametrize("name", ["TypiClust", "ProbCover", "CoreSet", "MaxHerding"])
+def test_an_own_first_batch_is_what_the_strategy_chooses_without_labels(name, blobs):
+    X, _ = blobs
+    learner = AIFTLearner(
+        AIFTClassifier(LogisticRegression(), classes=["a", "b", "c"]),
+        from_skactiveml(KINDS[name](), cold_start="own"),
+    )
+    asked = ask(learner, X)
+    nothing = np.full(len(X), np.nan)
+    seed = int(np.random.default_rng(0).integers(2**31))
+    alone = from_skactiveml(KINDS[name]()).strategy.set_params(random_state=seed)
+    for given in alone.get_params():
+        if given == "cluster_algo_dict":
+            alone.set_params(cluster_algo_dict={"random_state": seed})
+    places = PoolPlaces(learner.estimator, X).embed_pool().astype(np.float64)
+    expected = alone.query(X=places, y=nothing, batch_size=B)
+    assert asked.tolist() == expected.tolist()
+    typical = ask(
+        AIFTLearner(AIFTClassifier(LogisticRegression()), from_skactiveml(KINDS[name]())), X
+    )
+    assert asked.tolist() != typical.tolist()
+    # Of one class alone it goes on, away from what is known.
+    learner.teach(X[asked], ["a"] * B)
+    again = ask(learner, np.delete(X, asked, axis=0))
+    assert len(set(again.tolist())) == B
+
+
+def test_one_that_needs_a_classifier_begins_at_random(blobs):
+    X, _ = blobs
+    learner = AIFTLearner(
+        AIFTClassifier(LogisticRegression(), classes=["a", "b", "c"]),
+        from_skactiveml(pool.Badge(), cold_start="own"),
+    )
+    expected = np.random.default_rng(0).choice(len(X), B, replace=False)
+    assert ask(learner, X).tolist() == expected.tolist()

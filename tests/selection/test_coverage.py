@@ -149,6 +149,15 @@ def test_of_a_large_pool_a_few_are_picked_and_a_sample_is_covered(monkeypatch):
         coverage_of(np.ones(1000), 10, embed, candidates=range(9))
 
 
+@pytest.mark.parametrize(
+    "candidates",
+    [[True, False, True, True, False], [1, 1, 2], [0.0, 1.0], [-1, 2], [1, 5], [[1, 2]]],
+)
+def test_what_cannot_be_picked_is_refused(candidates):
+    with pytest.raises(ParameterError, match="expected different indices into 5 candidates"):
+        coverage_of(np.ones(5), 1, np.eye(5), candidates=candidates)
+
+
 def test_a_sample_covers_about_as_much_as_the_whole_pool(monkeypatch):
     rng = np.random.default_rng(4)
     cloud = np.repeat(rng.normal(0, 4, (12, 3)), 100, axis=0) + rng.normal(0, 0.3, (1200, 3))

@@ -19,13 +19,8 @@ from aift_sklearn.study.planned.statistics import (
     rank_strategies,
     tables_of,
 )
-from aift_sklearn.study.report.evidence import (
-    Evidence,
-    draw_evidence,
-    evidence_section,
-    read_evidence,
-    write_evidence,
-)
+from aift_sklearn.study.report.evidence import draw_evidence, read_evidence, write_evidence
+from aift_sklearn.study.report.evidence_page import Evidence, evidence_section
 
 SEEDS = 8
 
@@ -66,6 +61,7 @@ def facts(pools=("cells", "nuclei"), settings=("frozen",)):
     pool = {
         "dataset": "Dataset", "description": "Some.", "source": "here", "licence": "CC BY 4.0",
         "n_candidates": 100, "shares": {"a": 0.9, "b": 0.1}, "whole": whole,
+        "rounds": 4, "batch": 20, "views": "microscopy",
     }  # fmt: skip
     return {"title": "T", "plan": "", "machine": "2 CPU cores", "pools": dict.fromkeys(pools, pool)}
 
@@ -112,10 +108,37 @@ def test_differences_are_those_of_paired_tests():
         assert row[f"{prefix}difference"] == pytest.approx((ours - theirs).mean())
         assert row[f"{prefix}low"] == pytest.approx(ends.low)
         assert row[f"{prefix}high"] == pytest.approx(ends.high)
-        others = [stats.ttest_rel(area[o], theirs).pvalue for o in area if o != against]
+        others = [
+            stats.ttest_rel(area[o], theirs).pvalue for o in area if o not in (against, "AIFT top")
+        ]
         # Holm's correction by hand.
         holm = max(min(1, p * (3 - i)) for i, p in enumerate(sorted(others)) if p <= test.pvalue)
         assert row[f"{prefix}p"] == pytest.approx(holm)
+
+
+def test_variants_do_not_hide_rivals():
+    gains = {"AIFT": 0.05, "margin": 0.0505, "entropy": 0.03}
+    alone = compare(tables_of(campaigns(gains), "frozen"), "balanced_accuracy")
+    told = campaigns({**gains, **{f"AIFT {k}": 0.02 for k in range(5)}})
+    # The same curves, and five variants more.
+    kept = told[~told["strategy"].str.startswith("AIFT ")]
+    both = compare(tables_of(told, "frozen"), "balanced_accuracy")
+    of_kept = compare(tables_of(kept, "frozen"), "balanced_accuracy")
+    rivals = ["random", "margin", "entropy"]
+    for pool in ("cells", "nuclei"):
+        told_p = both.loc[pool].loc[rivals, "ours_p"]
+        assert told_p.tolist() == of_kept.loc[pool].loc[rivals, "ours_p"].tolist()
+        assert (both.loc[pool].loc["AIFT 0", ["ours_p"]] < 0.05).all()
+        # Against random all are counted.
+        assert both.loc[(pool, "entropy"), "p"] >= of_kept.loc[(pool, "entropy"), "p"]
+    assert alone.index.equals(of_kept.index)
+
+
+def test_seeds_that_not_every_strategy_ran_with_are_left_out():
+    told = campaigns({"AIFT": 0.05, "margin": 0.02})
+    told = told[~((told["strategy"] == "margin") & (told["seed"] > 4))]
+    tables = tables_of(told, "frozen")
+    assert sorted(tables["cells"]["seed"].unique()) == [0, 1, 2, 3, 4]
 
 
 def test_ranks_are_means_over_pools_and_the_worst_is_told():
@@ -176,13 +199,69 @@ def test_what_does_not_flatter_is_said_first():
     ]
     assert "cells, balanced accuracy: margin is better than AIFT by +0.0" in findings[0]
     assert "nuclei, balanced accuracy: AIFT did worse than random, −0.0" in findings[1]
-    assert findings[-1].startswith("- AIFT above random, mean height of the curve: cells")
+    assert findings[-2].startswith("- AIFT above random, mean height of the curve: cells")
+    assert "Holm" in findings[-1]
     table = next(line for line in text.splitlines() if line.startswith("| margin | +0.0"))
     assert table.count("▲") == 2
     worse = campaigns({"AIFT": 0.05, "margin": -0.05})
     assert "| margin | −0.042" in evidence_section(Evidence(worse, facts()))
     assert "▼" in evidence_section(Evidence(worse, facts()))
     assert "▲" not in evidence_section(Evidence(worse, facts())).replace("▲ better", "")
+
+
+def test_ranks_are_told_over_pools_that_all_were_run_on():
+    told = campaigns({"AIFT": {"cells": 0.05, "nuclei": -0.05}, "margin": 0.02})
+    told = told[~((told["pool"] == "nuclei") & (told["strategy"] == "margin"))]
+    ranked = rank_strategies(compare(tables_of(told, "frozen"), "balanced_accuracy"))
+    assert ranked["mean_rank"].to_dict() == {"AIFT": 1, "margin": 2, "random": 3}
+    assert ranked.loc["AIFT", "worst"] > 0
+
+
+def test_one_class_counts_as_chance_in_the_cold_start():
+    told = campaigns({"AIFT": 0.0})
+    told["auc"] = [[None, 0.9, 0.9, 0.9] if s == "AIFT" else [0.6, 0.9, 0.9, 0.9]
+                   for s in told["strategy"]]  # fmt: skip
+    lowest = cold_start_differences(tables_of(told, "frozen")["cells"], "auc")
+    assert lowest["AIFT"] == pytest.approx(-0.1)
+    assert (
+        cold_start_differences(tables_of(told, "frozen")["cells"], "auc", n_labels=5).isna().all()
+    )
+
+
+def test_a_rival_is_named_before_correction_too():
+    rng = np.random.default_rng(1)
+    told = campaigns({"AIFT": 0.03, "margin": 0.032, **{f"r{k}": 0.0 for k in range(9)}})
+    # Better in seven of eight seeds, and not by much.
+    lift = {seed: 0.002 + 0.002 * rng.normal() for seed in range(SEEDS)}
+    base = told[told["strategy"] == "AIFT"].set_index(["pool", "seed"])["balanced_accuracy"]
+    told["balanced_accuracy"] = [
+        (np.array(base[row.pool, row.seed]) + lift[row.seed]).tolist()
+        if row.strategy == "margin"
+        else row.balanced_accuracy
+        for row in told.itertuples()
+    ]
+    compared = compare(tables_of(told, "frozen"), "balanced_accuracy")
+    row = compared.loc[("cells", "margin")]
+    assert row["ours_low"] > 0
+    text = evidence_section(Evidence(told, facts()))
+    verb = "is" if row["ours_p"] < 0.05 else "is, before any correction,"
+    assert f"cells, balanced accuracy: margin {verb} better than AIFT" in text
+
+
+def test_a_single_seed_has_no_interval():
+    told = campaigns({"AIFT": 0.05})
+    text = evidence_section(Evidence(told[told["seed"] == 0], facts()))
+    assert "(one seed)" in text
+    assert "| random | 0." in text
+    assert "nan" not in text
+
+
+def test_code_that_changed_within_a_table_is_said():
+    told = campaigns({"AIFT": 0.05})
+    assert "more than one state of the code" not in evidence_section(Evidence(told, facts()))
+    told.at[0, "made"] = ["commit other; aift-sklearn 2"]
+    text = evidence_section(Evidence(told, facts()))
+    assert "**Made with more than one state of the code: cells.**" in text
 
 
 def test_no_gain_is_called_none():

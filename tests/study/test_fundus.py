@@ -77,7 +77,12 @@ def test_each_parameter_does_what_it_says(fundus):
     # Nor are the lesions other ones.
     implanted = [d.description.split("which ")[1].split(" round")[0] for d in (clean, grainy)]
     assert implanted[0] == implanted[1]
-    small = load_fundus(n_candidates=600)
+    # Repetitions come on top: the same spots, lesions and shares.
+    assert [d.description.split(" found ")[1].split()[0] for d in (few, many)] == ["133", "133"]
+    shares = [np.mean(np.concatenate([d.y, d.y_test]) == "lesion") for d in (few, many)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.02)
+    assert many.n_candidates > 3 * few.n_candidates
+    small = load_fundus(n_spots=400)
     assert 400 < small.n_candidates + len(small.y_test) < 700
 
 
@@ -137,7 +142,7 @@ def test_a_field_is_on_a_side_only_with_all_its_pixels(row, column):
         ({"noise": -1}, "noise=-1; expected a number of at least 0"),
         ({"imbalance": 0.9}, "imbalance=0.9"),
         ({"duplicates": 9}, "duplicates=9"),
-        ({"n_candidates": 5}, "n_candidates=5; expected a whole number from 100"),
+        ({"n_spots": 5}, "n_spots=5; expected a whole number from 100"),
         ({"random_state": 0.5}, "random_state=0.5"),
     ],
 )

@@ -21,7 +21,7 @@ _KEYS = ("pool", "setting", "strategy", "seed", "n_labels", "auc", "balanced_acc
 
 
 def campaign_rows(
-    table: pd.DataFrame, dataset: Dataset, *, places: NDArray[Any], **told: Any
+    table: pd.DataFrame, dataset: Dataset, *, places: NDArray[Any]
 ) -> list[dict[str, Any]]:
     """Sum a table of `simulate` up, one row per strategy and seed.
 
@@ -33,8 +33,6 @@ def campaign_rows(
         What was asked.
     places : ndarray of shape (n, E)
         Where the candidates of the pool lie, for the redundancy of batches.
-    **told
-        What each row says besides.
 
     Returns
     -------
@@ -52,7 +50,6 @@ def campaign_rows(
         rounds = unsorted.sort_values("round")
         rows.append(
             {
-                **told,
                 "strategy": str(rounds["strategy"].iloc[0]),
                 "seed": int(rounds["seed"].iloc[0]),
                 "n_labels": [int(n) for n in rounds["n_labels"]],

@@ -1,24 +1,19 @@
-"""What a study is to run, read from a TOML file and checked before anything slow begins."""
+"""What a study is to run: pools × settings × strategies × seeds."""
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from ..._checks import check_int, check_option
-from ..._writing import as_path
-from ...errors import DataError, ParameterError
+from ...errors import ParameterError
 from ...query import aift_sampling, random_sampling
 from ..datasets import Dataset
-from ..demo import MODELS, VIEWS, build_model
+from ..demo import build_model
 from ..sources import open_dataset
-from ..strategies import Strategy, build_strategy
+from ..strategies import Strategy
 
-__all__ = ["FIRST_BATCHES", "Plan", "PoolPlan", "SettingPlan", "read_plan"]
+__all__ = ["FIRST_BATCHES", "NEEDED", "Plan", "PoolPlan", "SettingPlan"]
 
 FIRST_BATCHES: dict[str, Strategy | Literal["own"]] = {
     "AIFT": aift_sampling,
@@ -28,16 +23,8 @@ FIRST_BATCHES: dict[str, Strategy | Literal["own"]] = {
 """First batches by name: the cold start of AIFT or a random draw, shared by all strategies of a
 seed; or each strategy's own."""
 
-# Of the loaders of data, by what a plan and the command line call them.
-_OF_THE_DATA = {
-    "size": "size",
-    "max_pool": "max_pool",
-    "max_test": "max_test",
-    "test_fraction": "test_fraction",
-    "split_seed": "random_state",
-}
-# Folders that lie beside the plan, where a name is not that of data that come with a package.
-_NO_FILES = ("tissue", "fundus", "medmnist:")
+NEEDED = ("random", "AIFT")
+"""Strategies that every setting runs, since the others are compared with them."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +105,18 @@ class SettingPlan:
                 f"setting {self.name!r}: the model {self.model!r} has no such parameter: {error}"
             ) from error
 
+    def told(self) -> dict[str, Any]:
+        """What learns and how, for the rows that it makes."""
+        return {
+            "model": self.model,
+            "patches": self.patches,
+            **self.parameters,
+            "restart": self.restart,
+            "groups": self.groups,
+            "pool_weights": self.pool_weights,
+            "first_batch": self.first_batch,
+        }
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -152,225 +151,3 @@ class Plan:
             for setting in self.settings
             for name in setting.pools
         )
-
-
-def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read the plan of a study.
-
-    Parameters
-    ----------
-    path : path-like
-        A TOML file. ``title``; tables ``[[pool]]`` with ``name``, ``data`` (as of `open_dataset`;
-        paths are relative to the plan's folder) and perhaps ``views``, ``size``, ``max_pool``,
-        ``max_test``, ``test_fraction``, ``split_seed``, ``parameters`` (others of the loader);
-        tables ``[[setting]]`` with ``name`` and
-        perhaps ``model``, ``patches``, ``parameters``, ``strategies``, ``seeds`` (how many, or a
-        list), ``pools`` (names; by default all), ``restart``, ``groups``, ``pool_weights``,
-        ``first_batch``. ``rounds`` and ``batch`` belong to pools. Whatever else but names, data and
-        parameters stands above the tables is the default of all of them.
-
-    Returns
-    -------
-    Plan
-        Checked: every strategy, model and name is known.
-
-    Raises
-    ------
-    DataError
-        If there is no such file, or it is no TOML.
-    ParameterError
-        If a key or a value is not known, or something is missing.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> text = '''
-    ... seeds = 2
-    ... strategies = ["random", "AIFT"]
-    ... [[pool]]
-    ... name = "nuclei"
-    ... data = "tissue"
-    ... [[setting]]
-    ... name = "frozen"
-    ... model = "features"
-    ... '''
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "plan.toml").write_text(text)
-    ...     plan = read_plan(Path(folder, "plan.toml"))
-    >>> plan.settings[0].seeds, plan.pools[0].batch, plan.n_rounds
-    ((0, 1), 20, 40)
-    """
-    path = as_path(path)
-    try:
-        text = path.read_text("utf-8")
-        told = tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}; expected the plan of a study.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no TOML file: {error}.") from error
-    return _Reader(path.parent).read(told, text)
-
-
-class _Reader:
-    """Turns what a file says into a plan."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def read(self, told: dict[str, Any], text: str) -> Plan:
-        pools, settings = (_tables(told, name) for name in ("pool", "setting"))
-        shared = {k: v for k, v in told.items() if k not in ("title", "pool", "setting")}
-        _refuse_unknown("the plan", shared, [k for k in {**_POOL, **_SETTING} if k not in _OWN])
-        of_pools = {name: value for name, value in shared.items() if name in _POOL}
-        of_settings = {name: value for name, value in shared.items() if name in _SETTING}
-        read_pools = [self._pool({**of_pools, **table}) for table in pools]
-        names = _different("pool", [pool.name for pool in read_pools])
-        read_settings = [_setting({**of_settings, **table}, names) for table in settings]
-        _different("setting", [setting.name for setting in read_settings])
-        plan = Plan(
-            title=_typed("title", told.get("title", "Study"), str),
-            pools=tuple(read_pools),
-            settings=tuple(read_settings),
-            text=text,
-        )
-        for setting in plan.settings:
-            setting.build(read_pools[0].views)
-        return plan
-
-    def _pool(self, told: dict[str, Any]) -> PoolPlan:
-        where = f"pool {told.get('name', '')!r}"
-        _refuse_unknown(where, told, _POOL)
-        _demand(where, told, ("name", "data"))
-        values = _values(where, told, _POOL)
-        loaders = {loader: name for name, loader in _OF_THE_DATA.items() if name in values}
-        options = {**values.get("parameters", {}), **{k: values[v] for k, v in loaders.items()}}
-        return PoolPlan(
-            name=values["name"],
-            data=self._beside(values["data"]),
-            views=_one_of(where, "views", values.get("views", "microscopy"), VIEWS),
-            rounds=check_int("rounds", values.get("rounds", 10), minimum=2),
-            batch=check_int("batch", values.get("batch", 20), minimum=1),
-            options=options,
-        )
-
-    def _beside(self, data: str) -> str:
-        """Paths of a plan are relative to its folder."""
-        if data.startswith(_NO_FILES):
-            return data
-        kind, separator, rest = data.rpartition(":")
-        if separator and kind != "boxes":  # a drive of Windows
-            return data
-        return f"{kind}{separator}{self.folder / as_path(rest)}"
-
-
-def _setting(told: dict[str, Any], pools: Sequence[str]) -> SettingPlan:
-    where = f"setting {told.get('name', '')!r}"
-    _refuse_unknown(where, told, _SETTING)
-    _demand(where, told, ("name", "strategies"))
-    values = _values(where, told, _SETTING)
-    seeds = values.get("seeds", 5)
-    weights = values.get("pool_weights", "auto")
-    chosen = values.get("pools", pools)
-    return SettingPlan(
-        name=values["name"],
-        strategies=tuple(
-            _different("strategy", [build_strategy(name)[0] for name in values["strategies"]])
-        ),
-        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
-        pools=tuple(_one_of(where, "pools", name, pools) for name in chosen),
-        model=_one_of(where, "model", values.get("model", "finetune"), MODELS),
-        patches=check_int("patches", values.get("patches", 8), minimum=2),
-        parameters=dict(values.get("parameters", {})),
-        restart=values.get("restart", False),
-        groups=values.get("groups", False),
-        pool_weights=_one_of(where, "pool_weights", weights, ("auto", True, False)),
-        first_batch=_one_of(where, "first_batch", values.get("first_batch", "AIFT"), FIRST_BATCHES),
-    )
-
-
-Kind = type | tuple[type, ...] | Callable[[Any], bool]
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _is_seeds(value: Any) -> bool:
-    """How many, or which."""
-    if isinstance(value, list):
-        numbers = [each for each in value if type(each) is int and each >= 0]
-        return 0 < len(numbers) == len(value) == len(set(value))
-    return type(value) is int and value > 0
-
-
-# What a table may say, and of which kind it is.
-_POOL: dict[str, Kind] = {
-    "name": str, "data": str, "views": str, "rounds": int, "batch": int, "size": int,
-    "max_pool": int, "max_test": int, "test_fraction": float, "split_seed": int,
-    "parameters": dict,
-}  # fmt: skip
-_SETTING: dict[str, Kind] = {
-    "name": str, "model": str, "patches": int, "parameters": dict, "strategies": _is_names,
-    "seeds": _is_seeds, "pools": _is_names, "restart": bool, "groups": bool,
-    "pool_weights": (bool, str), "first_batch": str,
-}  # fmt: skip
-# What only a table itself can say.
-_OWN = ("name", "data", "pools", "parameters")
-_WORDS = {
-    str: "text", int: "a whole number", float: "a number", bool: "true or false",
-    dict: "a table such as {replay = \"hard\"}", _is_names: "a list of names",
-    _is_seeds: "how many seeds, or a list of different ones", (bool, str): '"auto", true or false',
-}  # fmt: skip
-
-
-def _values(where: str, told: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    return {name: _typed(f"{where}: {name}", value, kinds[name]) for name, value in told.items()}
-
-
-def _typed(name: str, value: Any, kind: Kind) -> Any:
-    """Check what TOML gave; a whole number is no boolean."""
-    if kind is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    elif isinstance(kind, type | tuple):
-        fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    else:
-        fits = kind(value)
-    if not fits:
-        raise ParameterError(f"{name} is {value!r}; expected {_WORDS[kind]}.")
-    return value
-
-
-def _one_of(where: str, name: str, value: Any, known: Iterable[Any]) -> Any:
-    check_option(f"{where}: {name}", value, tuple(known))
-    return value
-
-
-def _tables(told: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    tables = told.get(name, [])
-    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
-        raise ParameterError(
-            f"the plan has no table [[{name}]]; expected one at least, with a name."
-        )
-    return tables
-
-
-def _refuse_unknown(where: str, told: Iterable[str], known: Iterable[str]) -> None:
-    unknown = sorted(set(told) - set(known))
-    if unknown:
-        raise ParameterError(
-            f"{where} says {', '.join(unknown)}, which is not known; expected of "
-            f"{', '.join(known)}."
-        )
-
-
-def _demand(where: str, told: Mapping[str, Any], names: Iterable[str]) -> None:
-    missing = [name for name in names if not told.get(name)]
-    if missing:
-        raise ParameterError(f"{where} says no {' and no '.join(missing)}.")
-
-
-def _different(what: str, names: list[str]) -> list[str]:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ParameterError(f"the {what} {twice[0]!r} comes twice; give each a name of its own.")
-    return names

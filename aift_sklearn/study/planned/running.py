@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import multiprocessing
 import os
 import queue
-import re
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -24,13 +21,12 @@ from ..._checks import check_int
 from ..._writing import as_path, write_atomically
 from ...errors import OutOfMemoryError, ParameterError
 from ...progress import ProgressBar
-from ..datasets import Dataset
-from ..demo import build_model
-from ..frozen import can_freeze, freeze
-from ..simulate import simulate, whole_pool
+from ..file_lock import FileLock
+from ..simulate import check_dataset
 from . import provenance
-from .campaigns import campaign_rows, write_campaigns
-from .plan import FIRST_BATCHES, Plan, PoolPlan, SettingPlan
+from .campaigns import write_campaigns
+from .plan import Plan
+from .tasks import Task, opened, tasks_of
 
 __all__ = ["run_plan"]
 
@@ -38,27 +34,6 @@ __all__ = ["run_plan"]
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Seconds between two looks at what the processes have done.
 _TICK = 0.5
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Campaigns of all strategies of one setting on one pool, with one seed."""
-
-    pool: PoolPlan
-    setting: SettingPlan
-    seed: int | None
-    """None: train on the whole pool, once."""
-
-    def path(self, out: Path) -> Path:
-        """Where its rounds are kept."""
-        folder = out / "rounds" / _as_file(self.pool.name) / _as_file(self.setting.name)
-        return folder / ("whole-pool.json" if self.seed is None else f"seed-{self.seed}.jsonl")
-
-
-def _as_file(name: str) -> str:
-    """Turn a name into that of a file, different for different names."""
-    plain = re.sub(r"[^\w-]+", "-", name).strip("-").lower()
-    return plain if plain == name else f"{plain}-{sum(map(ord, name)) % 1000:03d}"
 
 
 def run_plan(
@@ -76,7 +51,8 @@ def run_plan(
         settings are never mixed in, as of `simulate`.
     jobs : int, optional
         Processes; by default as many as cores. Each computes on one thread, so that the rows do not
-        depend on their number.
+        depend on their number. A script that calls this with more than one has to do so below
+        ``if __name__ == "__main__":``, as with anything that starts processes.
     verbose : bool, default=True
         Whether a progress bar is shown.
 
@@ -84,12 +60,15 @@ def run_plan(
     -------
     Path
         ``campaigns.jsonl`` in that folder: one row per pool, setting, strategy and seed, with the
-        code's commit, releases and parameters; see `read_campaigns`.
+        code's commit, releases and parameters; see `read_campaigns`. Of an interrupted study it
+        holds the seeds of which every strategy is finished. ``study.json`` beside it holds facts
+        about the pools.
 
     Raises
     ------
     ParameterError
-        If the folder holds rounds of other settings, or is being written by another study.
+        If the folder holds rounds of other settings, or another study runs in it, or a pool is too
+        small for what is to be asked.
     DataError
         If data cannot be read.
     OutOfMemoryError
@@ -98,33 +77,27 @@ def run_plan(
     out = as_path(out)
     n_jobs = (os.cpu_count() or 1) if jobs is None else check_int("jobs", jobs, minimum=1)
     out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / "study.lock")
+    if not lock.acquire():
+        raise ParameterError(
+            f"another study runs in {out} ({lock.holder()}). Wait until it is done, or use another "
+            "folder."
+        )
     try:
-        facts = _prepare(plan, out, verbose=verbose)
-        _run_tasks(list(_tasks(plan)), out, n_jobs, plan.n_rounds, verbose=verbose)
+        facts = _read_pools(plan, out)
+        tasks = list(tasks_of(plan, out))
+        try:
+            _embed(tasks, verbose=verbose)
+            _run_tasks(tasks, n_jobs, plan.n_rounds, verbose=verbose)
+        finally:
+            _collect(tasks, facts, out)
     finally:
-        collected = [row for task in _tasks(plan) for row in _finished(task, out)]
-        if collected:
-            write_campaigns(collected, out / "campaigns.jsonl")
-    for task in _tasks(plan):
-        if task.seed is None:
-            whole = json.loads(task.path(out).read_text("utf-8"))
-            facts["pools"][task.pool.name].setdefault("whole", {})[task.setting.name] = whole
-    write_atomically(out / "study.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        lock.release()
     return out / "campaigns.jsonl"
 
 
-def _tasks(plan: Plan) -> Iterator[_Task]:
-    """Seed by seed, so that a study that is stopped has all settings with the same seeds."""
-    whole = [_Task(plan.pool(name), s, None) for s in plan.settings for name in s.pools]
-    yield from whole
-    for seed in sorted({seed for setting in plan.settings for seed in setting.seeds}):
-        for setting in plan.settings:
-            if seed in setting.seeds:
-                yield from (_Task(plan.pool(name), setting, seed) for name in setting.pools)
-
-
-def _prepare(plan: Plan, out: Path, *, verbose: bool) -> dict[str, Any]:
-    """Read every pool, and embed what stays as it is, once for all processes."""
+def _read_pools(plan: Plan, out: Path) -> dict[str, Any]:
+    """Read every pool, and see that it is large enough, before anything slow begins."""
     facts: dict[str, Any] = {
         "title": plan.title,
         "plan": plan.text,
@@ -132,7 +105,8 @@ def _prepare(plan: Plan, out: Path, *, verbose: bool) -> dict[str, Any]:
         "pools": {},
     }
     for pool in plan.pools:
-        data = _opened(pool)
+        data = opened(pool)
+        check_dataset(data, pool.rounds * pool.batch)
         facts["pools"][pool.name] = {
             "dataset": repr(data),
             "description": data.description,
@@ -140,52 +114,57 @@ def _prepare(plan: Plan, out: Path, *, verbose: bool) -> dict[str, Any]:
             "licence": data.licence,
             "n_candidates": data.n_candidates,
             "shares": {str(c): round(float((data.y == c).mean()), 4) for c in data.classes},
+            "rounds": pool.rounds,
+            "batch": pool.batch,
+            "views": pool.views,
+            "whole": {},
         }
         for setting in plan.settings:
-            if pool.name in setting.pools:
-                model = _embedding_model(pool, setting)
-                freeze(data, model, folder=_embeddings(out), verbose=int(verbose))
+            if setting.groups and pool.name in setting.pools and data.groups is None:
+                raise ParameterError(
+                    f"setting {setting.name!r} says groups, but the pool {pool.name!r} has none."
+                )
     return facts
 
 
-def _embedding_model(pool: PoolPlan, setting: SettingPlan) -> Any:
-    """The model of a setting, or, where that learns to embed, one that does not."""
-    model = setting.build(pool.views)
-    if can_freeze(model):
-        return model
-    return build_model("features", views=pool.views, n_patches=2)
+def _embed(tasks: Sequence[Task], *, verbose: bool) -> None:
+    for task in {(task.pool.name, task.setting.name): task for task in tasks}.values():
+        task.embed(verbose=verbose)
 
 
-def _embeddings(out: Path) -> Path:
-    return out / "embeddings"
+def _collect(tasks: Sequence[Task], facts: dict[str, Any], out: Path) -> None:
+    """Write what is finished, campaigns and facts together."""
+    rows = [row for task in tasks for row in task.finished()]
+    if not rows:
+        return
+    for task in tasks:
+        whole = facts["pools"][task.pool.name]["whole"]
+        if task.setting.name not in whole:
+            whole[task.setting.name] = task.whole_pool() or {}
+    write_campaigns(rows, out / "campaigns.jsonl")
+    write_atomically(out / "study.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
-@functools.lru_cache(maxsize=4)
-def _open_once(data: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
-    return PoolPlan("", data, "", 0, 0, dict(options)).open()
-
-
-def _opened(pool: PoolPlan) -> Dataset:
-    return _open_once(pool.data, tuple(sorted(pool.options.items())))
-
-
-def _run_tasks(
-    tasks: Sequence[_Task], out: Path, n_jobs: int, n_rounds: int, *, verbose: bool
-) -> None:
+def _run_tasks(tasks: Sequence[Task], n_jobs: int, n_rounds: int, *, verbose: bool) -> None:
+    # Of tasks with the same data and model, one measures the whole pool.
+    firsts = {(task.pool.name, task.setting.name): task for task in tasks}.values()
+    wholes = {task.whole_path(): task for task in firsts}.values()
+    calls = [*((task, True) for task in wholes), *((task, False) for task in tasks)]
     with ProgressBar("simulating", n_rounds, enabled=verbose) as bar, _one_thread():
         if n_jobs == 1:
-            for task in tasks:
-                _run(task, out, bar.advance)
+            for task, whole in calls:
+                task.measure_whole_pool() if whole else task.run(bar.advance)
         else:
-            _run_in_processes(tasks, out, n_jobs, bar)
+            _run_in_processes(calls, n_jobs, bar)
 
 
-def _run_in_processes(tasks: Sequence[_Task], out: Path, n_jobs: int, bar: ProgressBar) -> None:
+def _run_in_processes(calls: Sequence[tuple[Task, bool]], n_jobs: int, bar: ProgressBar) -> None:
     context = multiprocessing.get_context("spawn")
     done = context.Queue()
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(n_jobs, context, _begin, (done,))
     try:
-        waiting: set[Future[None]] = {pool.submit(_run_and_tell, task, out) for task in tasks}
+        waiting: set[Future[None]] = {pool.submit(_run, *call) for call in calls}
         while waiting:
             finished, waiting = wait(waiting, _TICK, FIRST_COMPLETED)
             with contextlib.suppress(queue.Empty):
@@ -196,15 +175,20 @@ def _run_in_processes(tasks: Sequence[_Task], out: Path, n_jobs: int, bar: Progr
     except BrokenProcessPool as error:
         raise OutOfMemoryError(
             f"one of {n_jobs} processes of the study was ended from outside, as systems do when "
-            f"memory runs out. Finished rounds are kept in {out}: go on with fewer jobs."
+            "memory runs out: go on with fewer jobs; finished rounds are kept. A script has to "
+            'call run_plan below if __name__ == "__main__":, or its processes cannot begin.'
         ) from error
     except BaseException:
+        # Before the pool forgets them. What they have not finished is run again another time.
+        processes = set(multiprocessing.active_children()) - others
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
+        for process in processes:
             process.terminate()
         raise
     finally:
         pool.shutdown()
+        done.close()
+        done.join_thread()
 
 
 @contextlib.contextmanager
@@ -227,96 +211,19 @@ _done: Any = None
 
 
 def _begin(done: Any) -> None:
-    """Keep, in a new process, where it tells of finished rounds."""
+    """Keep, in a new process, where it tells of finished rounds; end with the one that began it."""
     global _done  # noqa: PLW0603
     _done = done
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _run_and_tell(task: _Task, out: Path) -> None:
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _run(task: Task, whole: bool) -> None:
     with _one_thread():
-        _run(task, out, _done.put)
-
-
-def _run(task: _Task, out: Path, tell: Callable[[int], None]) -> None:
-    """Run one task, and tell how many rounds are finished; of those run before at once."""
-    path, setting = task.path(out), task.setting
-    data, model = _opened(task.pool), setting.build(task.pool.views)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if task.seed is None:
-        if not path.exists():
-            reached = whole_pool(data, model, precompute=_embeddings(out))
-            write_atomically(path, json.dumps(reached))
-        return
-    n_known = path.read_bytes().count(b"\n") if path.exists() else 0
-    tell(n_known)
-    if n_known < task.pool.rounds * len(setting.strategies):
-        _note_maker(path)
-    table = simulate(
-        data,
-        model,
-        setting.strategies,
-        n_rounds=task.pool.rounds,
-        n_instances=task.pool.batch,
-        seeds=[task.seed],
-        restart=setting.restart,
-        groups=setting.groups,
-        pool_weights=setting.pool_weights,
-        first_batch=FIRST_BATCHES[setting.first_batch],
-        path=path,
-        precompute=_embeddings(out),
-        on_round=lambda row: tell(1),
-    )
-    rows = campaign_rows(table, data, places=_places(task, out), **_told(task, path))
-    write_campaigns(rows, path.with_suffix(".campaigns"))
-
-
-def _told(task: _Task, path: Path) -> dict[str, Any]:
-    """What every row of a task says of itself."""
-    setting = task.setting
-    parameters = {
-        "model": setting.model,
-        "patches": setting.patches,
-        **setting.parameters,
-        "restart": setting.restart,
-        "pool_weights": setting.pool_weights,
-        "first_batch": setting.first_batch,
-        "batch": task.pool.batch,
-    }
-    return {
-        "pool": task.pool.name,
-        "setting": setting.name,
-        "parameters": parameters,
-        "made": _makers(path),
-    }
-
-
-def _makers(path: Path) -> list[str]:
-    beside = path.with_suffix(".made")
-    return beside.read_text("utf-8").splitlines() if beside.exists() else []
-
-
-def _note_maker(path: Path) -> None:
-    """Note the code that makes the rounds of a file from here on."""
-    maker = f"commit {provenance.commit() or 'unknown'}; {provenance.versions()}"
-    known = _makers(path)
-    if maker not in known:
-        write_atomically(path.with_suffix(".made"), "\n".join([*known, maker]) + "\n")
-
-
-def _places(task: _Task, out: Path) -> np.ndarray[Any, Any]:
-    """Where the candidates of the pool lie: whole, by the network as pre-trained, (n, E)."""
-    model = _embedding_model(task.pool, task.setting)
-    positions, frozen = freeze(_opened(task.pool), model, folder=_embeddings(out))
-    return np.asarray(frozen.estimator.steps[0][1].transform(positions.X))
-
-
-def _finished(task: _Task, out: Path) -> list[dict[str, Any]]:
-    path = task.path(out).with_suffix(".campaigns")
-    if task.seed is None or not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except ValueError as error:
-        raise ParameterError(
-            f"{path} is damaged; remove it, and run the study again: its rounds are kept."
-        ) from error
+        task.measure_whole_pool() if whole else task.run(_done.put)

@@ -1,7 +1,9 @@
 """What the campaigns of a planned study show: differences, ranks, labels saved. Tables only.
 
 Everything is paired: strategies of one seed share their pool, their split and, unless each chooses
-its own, their first batch.
+its own, their first batch. Pool and split are the same for all seeds, so that intervals tell how
+far a difference depends on first batches and on the chance in training and asking, not how it would
+be on other images.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from ...errors import ParameterError
+from ..curves import fill_chance
 from ..metrics import (
     area_under_curve,
     compare_with_baseline,
@@ -34,14 +37,17 @@ __all__ = [
 
 
 def tables_of(campaigns: pd.DataFrame, setting: str) -> dict[str, pd.DataFrame]:
-    """Rounds of one setting, by pool, in the order of the study."""
+    """Rounds of one setting, by pool, in the order of the study, of seeds that all ran with."""
     chosen = campaigns[campaigns["setting"] == setting]
     if chosen.empty:
         known = list(pd.unique(campaigns["setting"]))
         raise ParameterError(f"setting is {setting!r}; expected one of {known}.")
-    return {
-        str(pool): rounds_of(chosen[chosen["pool"] == pool]) for pool in pd.unique(chosen["pool"])
-    }
+    tables = {}
+    for pool in pd.unique(chosen["pool"]):
+        rows = chosen[chosen["pool"] == pool]
+        runs = rows.groupby("seed")["strategy"].transform("nunique")
+        tables[str(pool)] = rounds_of(rows[runs == runs.max()])
+    return tables
 
 
 def compare(
@@ -61,20 +67,23 @@ def compare(
     Returns
     -------
     DataFrame, by pool and strategy
-        Mean ``area``; ``difference`` from the baseline with its 95 % t interval ``low`` to ``high``
-        and ``p``; the same from ours as ``to_ours`` ... Both p are corrected by Holm's method for
-        the strategies of the pool.
+        Mean ``area``; ``difference`` from the baseline with its 95 % t interval, ``low`` to
+        ``high``, and ``p``; the same from ours as ``ours_difference`` ... Each p is corrected by
+        Holm's method for the strategies of the pool; those against ours for the rivals alone, and
+        for the variants of ours, "AIFT top" and the like, alone, so that neither hides the other.
     """
     parts = {}
+    columns = ["difference", "low", "high", "p"]
     for pool, table in tables.items():
         area = area_under_curve(table, metric).mean(axis=1).rename("area")
-        columns = ["difference", "low", "high", "p"]
-        names = [("", baseline), ("ours_", ours)]
-        compared = [
-            compare_with_baseline(table, metric, baseline=name)[columns].add_prefix(prefix)
-            for prefix, name in names
-        ]
-        parts[pool] = pd.concat([area, *compared], axis=1)
+        to_baseline = compare_with_baseline(table, metric, baseline=baseline)[columns]
+        is_variant = table["strategy"].str.startswith(f"{ours} ")
+        families = [table[is_variant | (table["strategy"] == ours)], table[~is_variant]]
+        to_ours = pd.concat(
+            compare_with_baseline(family, metric, baseline=ours)[columns] for family in families
+        )
+        to_ours = to_ours[~to_ours.index.duplicated(keep="last")].add_prefix("ours_")
+        parts[pool] = pd.concat([area, to_baseline, to_ours], axis=1)
     return pd.concat(parts, names=["pool"])
 
 
@@ -90,7 +99,7 @@ def rank_strategies(compared: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame, by strategy, best first
         ``mean_rank`` of the area over the pools that all strategies were run on (1 is the best,
-        ties share), ``mean`` and ``worst`` difference from the baseline.
+        ties share), ``mean`` and ``worst`` difference from the baseline on them.
 
     Examples
     --------
@@ -103,9 +112,10 @@ def rank_strategies(compared: pd.DataFrame) -> pd.DataFrame:
     random          1.5    0.0
     AIFT            1.5   -0.1
     """
-    area = compared["area"].unstack("strategy")
+    area = compared["area"].unstack("strategy").dropna()
     ranks = area.rank(axis=1, ascending=False)
-    difference = compared["difference"].unstack("strategy").fillna(0.0)
+    # The baseline's own is not defined, and nothing.
+    difference = compared["difference"].unstack("strategy").loc[area.index].fillna(0.0)
     order = pd.unique(compared.index.get_level_values("strategy"))
     told = pd.DataFrame(
         {"mean_rank": ranks.mean(), "mean": difference.mean(), "worst": difference.min()}
@@ -207,9 +217,12 @@ def cold_start_differences(
     Returns
     -------
     Series, by strategy
-        Difference of the means over seeds, where it is lowest.
+        Difference of the means over seeds, where it is lowest; NaN where the first batch is larger.
     """
-    early = table[table["n_labels"] <= n_labels]
+    filled = fill_chance(table, metric)
+    early = filled[filled["n_labels"] <= n_labels]
+    if early.empty:
+        return pd.Series(np.nan, index=pd.unique(table["strategy"]))
     means = early.groupby(["strategy", "round"], sort=False)[metric].mean().unstack("round")
     lowest: pd.Series = (means - means.loc[baseline]).min(axis=1)
     return lowest
