@@ -3,6 +3,7 @@
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
 # make mutants   whether tests notice errors put into the code; writes docs/mutation.md
 # make bench   the pool pass against its peers; writes docs/performance.md
+# make evidence   docs/evidence.md and the README's tables from the kept campaigns (EVIDENCE=--run: anew, in hours)
 # make no-silent-difference   ONNX Runtime against torch on networks drawn at random (DRAWS=300)
 # make install   the environment that these use; does nothing when it is up to date
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest mutants bench no-silent-difference lint install clean
+.PHONY: demo test test-oldest mutants bench evidence no-silent-difference lint install clean
 
 install: $(VENV)/installed
 
@@ -52,6 +53,9 @@ mutants: install
 
 bench: install
 	$(BIN)/python benchmarks/performance.py $(BENCH)
+
+evidence: install
+	$(BIN)/python benchmarks/evidence.py $(EVIDENCE)
 
 no-silent-difference: install
 	$(BIN)/python tests/random_networks.py --draws $(or $(DRAWS),300)

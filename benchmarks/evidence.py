@@ -20,15 +20,22 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from aift_sklearn.study import read_plan, run_plan
 from aift_sklearn.study.planned.statistics import compare, labels_saved, tables_of
 from aift_sklearn.study.report.evidence import draw_evidence, read_evidence
-from aift_sklearn.study.report.evidence_page import evidence_section, markdown_table
+from aift_sklearn.study.report.evidence_page import (
+    evidence_section,
+    markdown_table,
+    share_saved,
+)
 from aift_sklearn.study.report.findings import signed
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 STUDIES = ("frozen", "fine_tuned", "fundus")
+MARK = "<!-- evidence -->"
 INTRODUCTION = """# Evidence: what AIFT saves, and where it does not
 Simulated campaigns on pools whose labels are known. In each, a strategy asks for a batch of \
 labels, the model learns, and is measured on a test set that shares no image with the pool, or, \
@@ -56,47 +63,50 @@ def run(name, jobs, work):
         shutil.copy(work / name / file, kept / file)
 
 
-def saved_rows(name, evidence):
+def saved_rows(evidence):
     """One row per pool of the study's first setting: what AIFT saves and gains."""
-    setting = evidence.settings[0]
-    tables = tables_of(evidence.campaigns, setting)
+    tables = tables_of(evidence.campaigns, evidence.settings[0])
     compared = compare(tables, "balanced_accuracy")
     rows = []
     for pool, table in tables.items():
         row, saved = compared.loc[(pool, "AIFT")], labels_saved(table, "balanced_accuracy")
-        others = compared.loc[pool].drop(["AIFT", "random"])
-        best = others["area"].idxmax()
-        share = f"{saved.share:.0%} ({saved.low:.0%} to {saved.high:.0%})".replace("-", "−")
+        others = compared.loc[pool].query("not strategy.str.startswith('AIFT')")
+        others = others.drop("random")["difference"].dropna()
+        best = f"{others.idxmax()}, {signed(others.max())}" if len(others) else "none was run"
+        needed = f"{saved.labels:g}" if np.isfinite(saved.labels) else "more"
+        interval = f"{signed(row['low'])} to {signed(row['high'])}"
         rows.append(
             [
-                name,
-                pool,
-                f"{saved.labels:g} of {saved.baseline_labels:g}".replace("inf", "not reached"),
-                share.replace("−inf%", "–"),
-                f"{signed(row['difference'])} ({signed(row['low'])} to {signed(row['high'])})",
-                f"{best}, {signed(others.loc[best, 'difference'])}",
+                f"{pool}, {table['seed'].nunique()} seeds",
+                f"{needed} for {saved.baseline_labels:g}",
+                share_saved(saved),
+                f"{signed(row['difference'])} ({interval})",
+                best,
             ]
         )
     return rows
 
 
 def build_readme(evidences, readme):
-    """Text of the README with the table of what is saved."""
-    rows = [
-        row for name, each in evidences.items() for row in saved_rows(each.facts["title"], each)
+    """Text of the README with the tables of what is saved."""
+    head = ["pool", "labels for random's", "saved", "balanced accuracy − random's", "best rival"]
+    parts = [
+        f"**{each.facts['title']}**\n\n{markdown_table(head, saved_rows(each))}"
+        for each in evidences
     ]
-    head = [
-        "model",
-        "pool",
-        "labels for random's end",
-        "saved",
-        "balanced accuracy − random's",
-        "best other",
-    ]
-    if "<!-- evidence -->" not in readme:
-        raise SystemExit("README.md has no <!-- evidence --> to write to.")
-    block = f"<!-- evidence -->\n{markdown_table(head, rows)}\n<!-- /evidence -->"
-    return re.sub("<!-- evidence -->.*<!-- /evidence -->", lambda _: block, readme, flags=re.DOTALL)
+    text = "\n\n".join(parts)
+    if MARK not in readme:
+        raise SystemExit(f"README.md has no {MARK} to write to.")
+    end = MARK.replace("<!-- ", "<!-- /")
+    block = (
+        f"{MARK}\n{text}\n\nLabels that AIFT needed to reach the balanced accuracy at which random "
+        "asking ended, for those that random needed; share saved: medians over the seeds, with the "
+        "interval of the median (– where it was not reached). Mean height of the learning curve "
+        "minus random's, with the 95 % interval of the paired difference, each of one comparison. "
+        "One split of each pool: other images may turn out otherwise. "
+        f"[All of the evidence](docs/evidence.md), what does not flatter first.\n{end}"
+    )
+    return re.sub(f"{MARK}.*{end}", lambda _: block, readme, flags=re.DOTALL)
 
 
 def main():

@@ -59,7 +59,7 @@ def draw_evidence(
 ) -> Figure:
     """Draw the learning curves: a row per setting, a column per pool.
 
-    Of more than five strategies random, ours and the three of the best mean rank are shown.
+    Of more than five strategies random, ours and the three rivals of the best mean rank are shown.
     """
     settings = evidence.settings
     pools = list(evidence.facts["pools"])
@@ -86,4 +86,7 @@ def draw_evidence(
 def _shown(ranked: Iterable[str], ours: str) -> list[str]:
     names = list(ranked)
     fixed = [name for name in ("random", ours) if name in names]
-    return [*fixed, *[name for name in names if name not in fixed][: SHOWN - len(fixed)]]
+    others = [name for name in names if name not in fixed]
+    if len(names) > SHOWN:
+        others = [name for name in others if not name.startswith(f"{ours} ")]
+    return [*fixed, *others[: SHOWN - len(fixed)]]

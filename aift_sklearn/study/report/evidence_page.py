@@ -12,6 +12,7 @@ import pandas as pd
 from ..curves import METRIC_NAMES
 from ..metrics import format_labels, labels_for_mean_curve, labels_to_reach
 from ..planned.statistics import (
+    Saved,
     cold_start_differences,
     compare,
     labels_saved,
@@ -21,7 +22,7 @@ from ..planned.statistics import (
 from .figures import METRICS
 from .findings import p_value, signed
 
-__all__ = ["Evidence", "evidence_section", "markdown_table"]
+__all__ = ["Evidence", "evidence_section", "markdown_table", "share_saved"]
 
 SHARES = (0.90, 0.95, 0.99)
 EARLY = 60
@@ -140,25 +141,28 @@ def _findings(tables: dict[str, pd.DataFrame], ours: str) -> str:
             if ours not in rows.index:
                 continue
             row = _row(rows, ours)
-            told = f"{_interval(row)}, p {p_value(row['p'])}"
-            # One rule for both: after correction for all that are compared.
-            if row["difference"] > 0 and row["p"] < SIGNIFICANT:
-                good.append(f"{pool}, {name}: {told}.")
+            # One rule for both: an interval on one side of 0.
+            if row["low"] > 0:
+                good.append(f"{pool}, {name}: {_interval(row)}.")
             else:
                 verdict = "did worse than random" if row["high"] < 0 else "shows no gain"
-                bad.append(f"{pool}, {name}: {ours} {verdict}, {told}.")
+                bad.append(f"{pool}, {name}: {ours} {verdict}, {_interval(row)}.")
             better = rows.query("ours_low > 0 or (ours_p < @SIGNIFICANT and ours_difference > 0)")
             for rival in better.index:
                 each = _row(better, rival)
-                verb = "is" if each["ours_p"] < SIGNIFICANT else "is, before any correction,"
+                after = "after" if each["ours_p"] < SIGNIFICANT else "but not after"
                 bad.append(
-                    f"{pool}, {name}: {rival} {verb} better than {ours} by "
-                    f"{_interval(each, 'ours_')}, p {p_value(each['ours_p'])}."
+                    f"{pool}, {name}: {rival} is better than {ours} by "
+                    f"{_interval(each, 'ours_')}, {after} correction for all rivals "
+                    f"(p {p_value(each['ours_p'])})."
                 )
     lines = [f"- {each}" for each in bad]
     if good:
         lines.append(f"- {ours} above random, mean height of the curve: " + " ".join(good))
-    lines.append("- p-values are those of paired t-tests after Holm's correction.")
+    lines.append(
+        "- Intervals are of one comparison each, also where a rival is named; p-values are those of "
+        "paired t-tests after Holm's correction."
+    )
     return "\n".join(lines)
 
 
@@ -208,7 +212,7 @@ def _labels(evidence: Evidence, tables: dict[str, pd.DataFrame], setting: str) -
             for strategy in pd.unique(table["strategy"]):
                 saved = labels_saved(table, metric, ours=str(strategy))
                 needed = f"{saved.labels:g}" if np.isfinite(saved.labels) else f">{budget}"
-                cells = [needed, _share(saved) if strategy != "random" else ""]
+                cells = [needed, share_saved(saved) if strategy != "random" else ""]
                 for height in levels:
                     of_mean = labels_for_mean_curve(table, height, metric)[strategy]
                     reached = labels_to_reach(table, height, metric).loc[strategy].notna().mean()
@@ -227,8 +231,12 @@ def _labels(evidence: Evidence, tables: dict[str, pd.DataFrame], setting: str) -
     )
 
 
-def _share(saved: Any) -> str:
-    """Share of the labels saved, with its interval."""
+def share_saved(saved: Saved) -> str:
+    """Write the share of the labels saved, with its interval.
+
+    >>> share_saved(Saved(60, 240, 0.75, 0.5, 0.8, 10, 10))
+    '75% (50% to 80%)'
+    """
 
     def percent(value: float) -> str:
         return f"{value:.0%}".replace("-", "−") if np.isfinite(value) else "–"
