@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from aift_sklearn.errors import DataError, ParameterError
 from aift_sklearn.study.planned.campaigns import batch_redundancy, rounds_of, write_campaigns
@@ -98,7 +98,7 @@ def test_differences_are_those_of_paired_tests():
     chosen = told[told["pool"] == "cells"].pivot(
         index="seed", columns="strategy", values="balanced_accuracy"
     )
-    area = chosen.map(lambda curve: np.trapezoid(curve, [20, 40, 60, 80]) / 60)
+    area = chosen.map(lambda curve: integrate.trapezoid(curve, [20, 40, 60, 80]) / 60)
     for name, prefix, against in (("margin", "", "random"), ("entropy", "ours_", "AIFT")):
         ours, theirs = area[name], area[against]
         row = compared.loc[("cells", name)]
