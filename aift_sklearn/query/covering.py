@@ -90,10 +90,8 @@ def cover(
     if groups is None:
         return order
     members = selection.group_codes(groups, n)[order]
-    turns = selection.spread_over_groups(
-        -np.arange(length), n_instances, members, min(omega, _TURNS)
-    )
-    return np.asarray(order[turns])
+    chosen = selection.spread_over_groups(-np.arange(length), n_instances, members, turns)
+    return np.asarray(order[chosen])
 
 
 def _shortlist(scores: Floats, length: int) -> Indices | None:

@@ -92,15 +92,16 @@ class PoolPlaces:
             if self._embedded is None:
                 self._embedded = self.embed(self.X_pool, self._rows)
             return self._embedded
-        rows = np.arange(self.n) if rows is None else rows
-        missing = np.setdiff1d(rows, np.flatnonzero(self._known))
+        wanted = np.arange(self.n) if rows is None else rows
+        missing = np.setdiff1d(wanted, np.flatnonzero(self._known))
         if len(missing):
             found = self.embed(self.X_pool, missing if len(missing) < self.n else None)
             if self._embedded is None:
                 self._embedded = np.empty((self.n, *found.shape[1:]), found.dtype)
             self._embedded[missing] = found
             self._known[missing] = True
-        return self._embedded[rows]  # type: ignore[index]
+        # All of it is not copied.
+        return self._embedded if rows is None else self._embedded[rows]  # type: ignore[return-value, index]
 
     def shares(self, X: Any) -> NDArray[np.float64]:
         """Share of the pool that lies nearest to each of the candidates X, with mean 1.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from .._checks import check_int, check_number
-from ..errors import MissingDependencyError
+from ._skimage import skimage_for
 from .datasets import Dataset
 
 __all__ = ["load_fundus"]
@@ -118,13 +118,14 @@ def load_fundus(
     image = np.clip(image + of_noise.normal(0, noise, image.shape), 0, 255)
     spots = _detect(image[..., 1], eye, n)
     repeated = _repeat(spots, duplicates, of_repeats)
-    y = np.where(_is_lesion(repeated, lesions), "lesion", "other")
+    hits = _hits(repeated, lesions)
+    y = np.where(hits.any(axis=1), "lesion", "other")
     X = _crop(image, repeated, of_repeats, first_of=len(spots))
     order = np.lexsort((repeated[:, 1], repeated[:, 0]))
     repeated, y, X = repeated[order], y[order], X[order]
     sector, pool, test = _sides(repeated, photograph.shape[0])
     groups = np.array([f"sector {number}" for number in sector])
-    n_found = int(_found(spots, lesions).sum())
+    n_found = int(hits[: len(spots)].any(axis=0).sum())
     return Dataset(
         name="fundus",
         X=X[pool],
@@ -149,19 +150,8 @@ def load_fundus(
     )
 
 
-def _skimage() -> Any:
-    """Return scikit-image, typed as Any: it is only partly annotated."""
-    try:
-        import skimage
-    except ImportError as error:
-        raise MissingDependencyError(
-            "scikit-image", extra="study", purpose="load_fundus()"
-        ) from error
-    return skimage
-
-
 def _photograph() -> Floats:
-    return np.asarray(_skimage().data.retina(), dtype=np.float64)
+    return np.asarray(skimage_for("load_fundus()").data.retina(), dtype=np.float64)
 
 
 def _inside_the_eye(photograph: Floats) -> NDArray[np.bool_]:
@@ -212,7 +202,7 @@ def _implant(photograph: Floats, lesions: _Lesions) -> Floats:
 
 def _detect(green: Floats, eye: NDArray[np.bool_], n_spots: int) -> Points:
     """Find the darkest spots of three sizes, each once: positions (n, 2), darkest first."""
-    find = _skimage().feature.peak_local_max
+    find = skimage_for("load_fundus()").feature.peak_local_max
     found, strength = [], []
     for scale in _SCALES:
         response = scale**2 * ndimage.gaussian_laplace(green, scale)
@@ -240,18 +230,10 @@ def _repeat(spots: Points, duplicates: float, rng: np.random.Generator) -> Point
     return np.concatenate([spots, again + rng.integers(-_SHIFT, _SHIFT + 1, again.shape)])
 
 
-def _distances(spots: Points, lesions: _Lesions) -> Floats:
-    """From each spot to the edge of each lesion, (n, l)."""
+def _hits(spots: Points, lesions: _Lesions) -> NDArray[np.bool_]:
+    """Whether each spot is on or at the edge of each lesion, (n, l)."""
     to_centre = np.linalg.norm(spots[:, None, :] - lesions.centre[None], axis=2)
-    return np.asarray(to_centre - lesions.radius)
-
-
-def _is_lesion(spots: Points, lesions: _Lesions) -> NDArray[np.bool_]:
-    return np.asarray((_distances(spots, lesions) <= _HIT).any(axis=1))
-
-
-def _found(spots: Points, lesions: _Lesions) -> NDArray[np.bool_]:
-    return np.asarray((_distances(spots, lesions) <= _HIT).any(axis=0))
+    return np.asarray(to_centre - lesions.radius <= _HIT)
 
 
 def _crop(
@@ -282,6 +264,5 @@ def _sides(spots: Points, size: int) -> tuple[Points, NDArray[np.bool_], NDArray
     sectors = _sector_of(corners, size)
     in_test = sectors < _TEST_SECTORS
     # A field around the middle meets all sectors, though its corners may not.
-    around = np.abs(spots - middle).max(axis=1) <= half
-    whole = ~around
+    whole = np.abs(spots - middle).max(axis=1) > half
     return sectors[:, 0], ~in_test.any(axis=1) & whole, in_test.all(axis=1) & whole

@@ -16,10 +16,10 @@ from .fundus import load_fundus
 from .lists import load_csv
 from .tissue import load_tissue
 
-__all__ = ["open_dataset"]
+__all__ = ["INSIDE", "open_dataset"]
 
-# Pools that come with the package.
-_INSIDE: dict[str, Callable[..., Dataset]] = {"tissue": load_tissue, "fundus": load_fundus}
+INSIDE: dict[str, Callable[..., Dataset]] = {"tissue": load_tissue, "fundus": load_fundus}
+"""Loaders of the pools that come with the package, by name."""
 
 
 def open_dataset(source: str | Path, *, size: int | None = None, **options: Any) -> Dataset:
@@ -54,9 +54,9 @@ def open_dataset(source: str | Path, *, size: int | None = None, **options: Any)
     """
     text = str(source)
     sized = {} if size is None else {"size": size}
-    if text in _INSIDE:
+    if text in INSIDE:
         options = {k: v for k, v in options.items() if k != "verbose" and v is not None}
-        return _call(_INSIDE[text], text, **sized, **options)
+        return _call(INSIDE[text], text, **sized, **options)
     kind, _, rest = text.partition(":")
     if kind == "boxes" and rest:
         return _call(load_boxes, text, as_path(rest), **sized, **options)

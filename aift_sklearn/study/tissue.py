@@ -6,13 +6,13 @@ Letters: n candidates of C channels, H by W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..errors import MissingDependencyError, ParameterError
+from ..errors import ParameterError
+from ._skimage import skimage_for
 from .datasets import Dataset
 
 __all__ = ["load_tissue"]
@@ -94,7 +94,7 @@ def load_tissue(size: int = 32) -> Dataset:
             f"size={size!r}; expected a whole number of pixels from 16 on. "
             "Leave it out for the pixels of the image as they are."
         )
-    image = _skimage().data.immunohistochemistry()
+    image = skimage_for("load_tissue()").data.immunohistochemistry()
     nuclei = _find_nuclei(image)
     X = _crop(image, nuclei.row, nuclei.column, int(size))
     y = np.where(nuclei.positive, "DAB-positive", "DAB-negative")
@@ -126,20 +126,9 @@ def load_tissue(size: int = 32) -> Dataset:
     )
 
 
-def _skimage() -> Any:
-    """Return scikit-image, typed as Any: it is only partly annotated."""
-    try:
-        import skimage
-    except ImportError as error:
-        raise MissingDependencyError(
-            "scikit-image", extra="study", purpose="load_tissue()"
-        ) from error
-    return skimage
-
-
 def _find_nuclei(image: NDArray[np.uint8]) -> _Nuclei:
     """Detect, label and assign to a side the nuclei of the image (H, W, 3)."""
-    skimage = _skimage()
+    skimage = skimage_for("load_tissue()")
     # rgb2hed takes a channel at 0 as 1e-6, more than twice the optical density of 1 in 255.
     stains = skimage.color.rgb2hed(np.maximum(image, 1))
     smooth = ndimage.gaussian_filter(stains, (1, 1, 0))
@@ -176,7 +165,7 @@ def _crop(image: NDArray[np.uint8], row: Ints, column: Ints, size: int) -> NDArr
     fields = windows[row, column]
     if size != _FIELD:
         shape = (*fields.shape[:2], size, size)
-        smooth = _skimage().transform.resize(
+        smooth = skimage_for("load_tissue()").transform.resize(
             fields, shape, order=1, preserve_range=True, anti_aliasing=True
         )
         fields = np.rint(smooth).astype(np.uint8)

@@ -12,6 +12,7 @@ from ..._checks import check_int, check_option
 from ..._writing import as_path
 from ...errors import DataError, ParameterError
 from ..demo import MODELS, VIEWS
+from ..sources import INSIDE
 from ..strategies import build_strategy
 from .plan import FIRST_BATCHES, NEEDED, Plan, PoolPlan, SettingPlan
 
@@ -25,8 +26,6 @@ _OF_THE_DATA = {
     "test_fraction": "test_fraction",
     "split_seed": "random_state",
 }
-# What is no file beside the plan.
-_INSIDE = ("tissue", "fundus")
 # Parameters of the model that a plan says by other names, or that a study sets.
 _SAID_OTHERWISE = ("patches", "estimator", "random_state", "classes")
 _LARGEST_SEED = 2**32 - 1
@@ -41,11 +40,11 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         A TOML file. ``title``; tables ``[[pool]]`` with ``name``, ``data`` (as of `open_dataset`;
         paths are relative to the plan's folder) and perhaps ``views``, ``size``, ``max_pool``,
         ``max_test``, ``test_fraction``, ``split_seed``, ``parameters`` (others of the loader);
-        tables ``[[setting]]`` with ``name`` and
-        perhaps ``model``, ``patches``, ``parameters``, ``strategies``, ``seeds`` (how many, or a
-        list), ``pools`` (names; by default all), ``restart``, ``groups``, ``pool_weights``,
-        ``first_batch``. ``rounds`` and ``batch`` belong to pools. Whatever else but names, data and
-        parameters stands above the tables is the default of all of them.
+        tables ``[[setting]]`` with ``name`` and perhaps ``model``, ``patches``, ``parameters``,
+        ``strategies``, ``seeds`` (how many, or a list), ``pools`` (names; by default all),
+        ``restart``, ``groups``, ``pool_weights``, ``first_batch``. ``rounds`` and ``batch``
+        belong to pools. Whatever else but names, data and parameters stands above the tables is the
+        default of all of them.
 
     Returns
     -------
@@ -136,7 +135,7 @@ class _Reader:
 
     def _beside(self, data: str) -> str:
         """Paths of a plan are relative to its folder."""
-        if data in _INSIDE or data.startswith("medmnist:"):
+        if data in INSIDE or data.startswith("medmnist:"):
             return data
         kind, separator, rest = data.rpartition(":")
         if separator and kind != "boxes":  # a drive of Windows

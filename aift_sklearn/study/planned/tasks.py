@@ -24,7 +24,7 @@ from . import provenance
 from .campaigns import campaign_rows, write_campaigns
 from .plan import FIRST_BATCHES, Plan, PoolPlan, SettingPlan
 
-__all__ = ["Task", "embedding_model", "opened", "tasks_of"]
+__all__ = ["Task", "opened", "tasks_of"]
 
 # Characters of a name that are kept in that of a folder.
 _LONGEST = 40
@@ -56,11 +56,6 @@ class Task:
         """Where its rounds are kept."""
         folder = self.out / "rounds" / _as_file(self.pool.name) / _as_file(self.setting.name)
         return folder / f"seed-{self.seed}.jsonl"
-
-    @property
-    def n_rounds(self) -> int:
-        """Rounds of all its campaigns."""
-        return self.pool.rounds * len(self.setting.strategies)
 
     def run(self, tell: Callable[[int], None]) -> None:
         """Run what was not run before; tell of finished rounds, of earlier ones at once."""
@@ -128,14 +123,14 @@ class Task:
         """Embed what stays as it is, once for all tasks."""
         freeze(
             opened(self.pool),
-            embedding_model(self.pool, self.setting),
+            _embedding_model(self.pool, self.setting),
             folder=_embeddings(self.out),
             verbose=int(verbose),
         )
 
     def _places(self) -> NDArray[Any]:
         """Where the candidates of the pool lie: whole, by the network as pre-trained, (n, E)."""
-        model = embedding_model(self.pool, self.setting)
+        model = _embedding_model(self.pool, self.setting)
         positions, frozen = freeze(opened(self.pool), model, folder=_embeddings(self.out))
         return np.asarray(frozen.estimator.steps[0][1].transform(positions.X))
 
@@ -181,7 +176,7 @@ def tasks_of(plan: Plan, out: Path) -> Iterator[Task]:
                 yield from (Task(plan.pool(name), setting, seed, out) for name in setting.pools)
 
 
-def embedding_model(pool: PoolPlan, setting: SettingPlan) -> Any:
+def _embedding_model(pool: PoolPlan, setting: SettingPlan) -> Any:
     """Return the model of a setting, or, where that learns to embed, one that does not."""
     model = setting.build(pool.views)
     if can_freeze(model):

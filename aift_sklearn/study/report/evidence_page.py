@@ -100,25 +100,25 @@ def _setting(evidence: Evidence, setting: str, ours: str, head: str) -> str:
     chosen = evidence.campaigns[evidence.campaigns["setting"] == setting]
     parameters = chosen["parameters"].iloc[0]
     told = ", ".join(f"{name} {value}" for name, value in parameters.items())
+    compared = {metric: compare(tables, metric, ours=ours) for metric in MEASURES}
     seeds = pd.Series([table["seed"].nunique() for table in tables.values()])
     parts = [
         f"{_span(seeds)} paired seeds; {told}. All seeds have one pool and one test set: intervals "
         "tell how far a difference depends on first batches and on chance in training, not how it "
         "would be on other images.",
-        _findings(tables, ours),
+        _findings(compared, ours),
     ]
     mixed = chosen.groupby("pool")["made"].agg(lambda made: len({m for each in made for m in each}))
     if (mixed > 1).any():
         pools = ", ".join(str(pool) for pool in mixed.index[mixed > 1])
         parts.append(f"**Made with more than one state of the code: {pools}.**")
     for metric in MEASURES:
-        compared = compare(tables, metric, ours=ours)
         parts.append(
             f"{head} {METRICS[metric][0].upper()}{METRICS[metric][1:]}\n"
             "Mean height of the learning curve minus random's, with the 95 % t interval of the "
             f"paired difference. ▲ better and ▼ worse than {ours} (paired t-test, p < 0.05 after "
             f"Holm's correction, for the rivals and for the variants of {ours} apart).\n\n"
-            + _differences(compared, ours)
+            + _differences(compared[metric], ours)
         )
     parts.append(f"{head} Labels needed\n{_labels(evidence, tables, setting)}")
     parts.append(f"{head} The first {EARLY} labels\n{_cold_start(tables)}")
@@ -131,13 +131,13 @@ def _span(values: pd.Series[Any]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _findings(tables: dict[str, pd.DataFrame], ours: str) -> str:
+def _findings(compared: dict[str, pd.DataFrame], ours: str) -> str:
     """Sentences; first where ours did not win."""
     bad, good = [], []
-    for metric in MEASURES:
-        compared, name = compare(tables, metric, ours=ours), METRIC_NAMES[metric]
-        for pool in tables:
-            rows = pd.DataFrame(compared.loc[pool])
+    for metric, table in compared.items():
+        name = METRIC_NAMES[metric]
+        for pool in pd.unique(table.index.get_level_values("pool")):
+            rows = pd.DataFrame(table.loc[pool])
             if ours not in rows.index:
                 continue
             row = _row(rows, ours)
@@ -160,8 +160,8 @@ def _findings(tables: dict[str, pd.DataFrame], ours: str) -> str:
     if good:
         lines.append(f"- {ours} above random, mean height of the curve: " + " ".join(good))
     lines.append(
-        "- Intervals are of one comparison each, also where a rival is named; p-values are those of "
-        "paired t-tests after Holm's correction."
+        "- Intervals are of one comparison each, also where a rival is named; p-values are those "
+        "of paired t-tests after Holm's correction."
     )
     return "\n".join(lines)
 
@@ -208,16 +208,17 @@ def _labels(evidence: Evidence, tables: dict[str, pd.DataFrame], setting: str) -
             budget = int(table["n_labels"].max())
             whole = evidence.whole(pool, setting, metric)
             levels = [share * whole for share in SHARES if np.isfinite(whole)]
+            of_means = [labels_for_mean_curve(table, level, metric) for level in levels]
+            of_seeds = [labels_to_reach(table, level, metric) for level in levels]
             rows = []
             for strategy in pd.unique(table["strategy"]):
                 saved = labels_saved(table, metric, ours=str(strategy))
                 needed = f"{saved.labels:g}" if np.isfinite(saved.labels) else f">{budget}"
                 cells = [needed, share_saved(saved) if strategy != "random" else ""]
-                for height in levels:
-                    of_mean = labels_for_mean_curve(table, height, metric)[strategy]
-                    reached = labels_to_reach(table, height, metric).loc[strategy].notna().mean()
+                for of_mean, of_seed in zip(of_means, of_seeds, strict=True):
+                    reached = of_seed.loc[strategy].notna().mean()
                     share = "" if reached in (0, 1) else f" ({reached:.0%} of seeds)"
-                    cells.append(format_labels(of_mean, budget) + share)
+                    cells.append(format_labels(of_mean[strategy], budget) + share)
                 rows.append([strategy, *cells])
             shares = [f"{s:.0%} of all labels', {s * whole:.3f}" for s in SHARES if levels]
             head = ["strategy", "where random ended", "saved", *shares]
