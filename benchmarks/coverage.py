@@ -1,14 +1,16 @@
 """Selection by coverage: its time beside that of a pool pass, and its memory.
 
-Usage: python benchmarks/coverage.py [--sizes N ...]
+Usage: python benchmarks/coverage.py [--sizes N ...] [--trusts T ...]
 
 Scores and embeddings are simulated, 1,280 numbers each as of EfficientNet-Lite0, and made when they
 are asked for, as a network would. The pass is that of 64-pixel candidates with 16 patches, measured
 on a part of the pool and scaled; embedding what may be asked for, one patch each, belongs to the
-selection. Each size runs in a process of its own.
+selection. The trust in the scores, τ, decides among how many candidates is chosen. Each size and
+trust runs in a process of its own.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import time
 from pathlib import Path
@@ -19,7 +21,10 @@ from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier
 from aift_sklearn.selection import coverage
 
 SIZES = (10_000, 100_000, 1_000_000)
+# Of a model that knows nothing, of one that is right half of the time, and of a good one.
+TRUSTS = (0.0, 0.5, 0.9)
 B, M, E, LABELLED, MEASURED = 20, 16, 1280, 200, 1_000
+OMEGA = 10
 
 
 def measure_pass():
@@ -42,10 +47,10 @@ def peak_memory():
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def select(n, queue):
+def select(n, trust, queue):
     """Seconds and memory of a selection among n, beyond what is there before."""
     rng = np.random.default_rng(1)
-    weights, centres = rng.gamma(1, 1, n), rng.normal(size=(64, E)).astype(np.float32)
+    scores, centres = rng.gamma(1, 1, n), rng.normal(size=(64, E)).astype(np.float32)
     known = centres[rng.integers(0, 64, LABELLED)] + rng.normal(size=(LABELLED, E))
 
     embedded = []
@@ -57,7 +62,10 @@ def select(n, queue):
 
     before = peak_memory()
     start = time.perf_counter()
-    coverage(weights, B, embed, known)
+    length = round(n ** (1 - trust) * (OMEGA * B) ** trust)
+    among = np.argpartition(scores, n - length)[n - length :]
+    weights = (1 - trust) + trust * scores / scores.mean()
+    coverage(weights, B, embed, known, candidates=None if length == n else np.sort(among))
     seconds = time.perf_counter() - start
     peak = peak_memory()
     queue.put((seconds, sum(embedded), peak - before, peak))
@@ -67,22 +75,23 @@ def main():
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    sizes = parser.parse_args().sizes
+    parser.add_argument("--trusts", type=float, nargs="+", default=TRUSTS)
+    arguments = parser.parse_args()
     scored, embedded = measure_pass()
     print(f"scoring {1 / scored:.0f}, embedding {1 / embedded:.0f} candidates per second")
-    print("| n | pool pass | embedding | selection | both of the pass | memory | of the process |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| n | trust | pool pass | embedding | selection | both of the pass | memory | in all |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     context = multiprocessing.get_context("spawn")
-    for n in sizes:
+    for n, trust in itertools.product(arguments.sizes, arguments.trusts):
         queue = context.Queue()
-        process = context.Process(target=select, args=(n, queue))
+        process = context.Process(target=select, args=(n, trust, queue))
         process.start()
         seconds, n_embedded, more, peak = queue.get()
         process.join()
         of_pass, embedding = n * scored, n_embedded * embedded
         share = (seconds + embedding) / of_pass
         print(
-            f"| {n:,} | {of_pass:.0f} s | {embedding:.1f} s | {seconds:.1f} s | {share:.1%} | "
+            f"| {n:,} | {trust:g} | {of_pass:.0f} s | {embedding:.1f} s | {seconds:.1f} s | {share:.1%} | "
             f"{more:.0f} MB | {peak:.0f} MB |"
         )
 
