@@ -67,11 +67,13 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
     classes : array-like of shape (K,), optional
         All classes, when known in advance. A first batch of one class, normal on imbalanced
         pools, is then no dead end.
-    replay : {"hard", "all", "none"}, default="hard"
-        What `partial_fit` trains on besides the new candidates: those labelled before that the
-        model, *before* the update, misclassifies (ACFT(HQ)); all of them (ACFT(LQ)); none
-        (ACFT(Q)). An estimator without ``partial_fit`` forgets when it is fitted, so "hard" gives
-        it all of them.
+    replay : {"mixed", "hard", "all", "none"}, default="mixed"
+        What `partial_fit` trains on besides the new candidates. "hard": those labelled before that
+        the model, *before* the update, misclassifies (ACFT(HQ)); "mixed": these and others drawn at
+        random, as many in all as are new, or more if more are hard; "all": all of them (ACFT(LQ));
+        "none": none (ACFT(Q)). An estimator without ``partial_fit`` forgets when it is fitted, so
+        it is given all of them, but for "none". Whatever is replayed, the head of a
+        `CNNClassifier` is fitted to all of them (``linear_probe``), but for "none".
     training_patches : int, default=4
         Patches per candidate that are trained on in each epoch. A `CNNClassifier` draws fresh views
         in every epoch; any other estimator is given that many of the fixed patches, the whole
@@ -139,7 +141,7 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         *,
         patches: Any = None,
         classes: Any = None,
-        replay: str = "hard",
+        replay: str = "mixed",
         training_patches: int = 4,
         backend: str = "auto",
         warm_start: bool = False,

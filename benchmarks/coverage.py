@@ -91,8 +91,8 @@ def main():
         of_pass, embedding = n * scored, n_embedded * embedded
         share = (seconds + embedding) / of_pass
         print(
-            f"| {n:,} | {trust:g} | {of_pass:.0f} s | {embedding:.1f} s | {seconds:.1f} s | {share:.1%} | "
-            f"{more:.0f} MB | {peak:.0f} MB |"
+            f"| {n:,} | {trust:g} | {of_pass:.0f} s | {embedding:.1f} s | {seconds:.1f} s | "
+            f"{share:.1%} | {more:.0f} MB | {peak:.0f} MB |"
         )
 
 

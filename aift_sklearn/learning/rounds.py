@@ -23,7 +23,7 @@ __all__ = ["REPLAYS", "first_round", "next_round", "repeated_round"]
 
 Array = NDArray[Any]
 
-REPLAYS = ("hard", "all", "none")
+REPLAYS = ("mixed", "hard", "all", "none")
 """What `AIFTClassifier` takes for ``replay``."""
 
 
@@ -54,7 +54,7 @@ def repeated_round(classifier: Any, taught: Memory) -> None:
     """Continue from the present weights on all that is known, which takes the memory's place."""
     taught = taught._replace(y=labels_of_classes(taught.y, classifier.classes_))
     seen = np.union1d(classifier._classes_seen, taught.y)
-    trained = _continue(classifier, copy_to_continue(classifier.estimator_), taught, seen)
+    trained = _continue(classifier, copy_to_continue(classifier.estimator_), taught, seen, taught)
     classifier._keep(trained, taught, seen, lacks=False)
 
 
@@ -86,25 +86,34 @@ def next_round(classifier: Any, taught: Memory) -> None:
     replayed = np.arange(n_before)
     if classifier.replay == "none" and not one_class:
         replayed = replayed[:0]
-    elif classifier.replay == "hard" and hasattr(classifier.estimator_, "partial_fit"):
+    elif classifier.replay != "all" and hasattr(classifier.estimator_, "partial_fit"):
         # Found by the model as it is, before anything changes.
-        replayed = np.flatnonzero(classifier.predict(memory.X[:n_before]) != memory.y[:n_before])
+        wrong = classifier.predict(memory.X[:n_before]) != memory.y[:n_before]
+        replayed = np.flatnonzero(wrong)
+        if classifier.replay == "mixed":
+            rng = np.random.default_rng((classifier._seed, n_before))
+            others = rng.permutation(np.flatnonzero(~wrong))
+            n_more = max(0, len(taught.y) - len(replayed))
+            replayed = np.sort(np.concatenate([replayed, others[:n_more]]))
     working = copy_to_continue(classifier.estimator_)
-    if working is None and classifier.replay == "hard":
+    if working is None and classifier.replay in ("mixed", "hard"):
         # What is fitted anew forgets all that it is not given.
         replayed = np.arange(n_before)
     rows = np.concatenate([replayed, np.arange(n_before, len(memory.y))])
     known = memory if len(rows) == len(memory.y) else memory.take(rows)
     seen = np.union1d(classifier._classes_seen, taught.y)
-    trained = _continue(classifier, working, known, seen)
+    all_labelled = None if classifier.replay == "none" else memory
+    trained = _continue(classifier, working, known, seen, all_labelled)
     classifier._keep(trained, memory, seen, lacks=lacks)
 
 
-def _continue(classifier: Any, working: Any, known: Memory, seen: Array) -> Trained:
+def _continue(
+    classifier: Any, working: Any, known: Memory, seen: Array, all_labelled: Memory | None
+) -> Trained:
     """Train on, or anew where that is not possible; never to forget all classes but one."""
     trainer = _trainer(classifier, known)
     if working is not None:
-        return trainer.train_on(working, known)
+        return trainer.train_on(working, known, all_labelled)
     given = known.classes()
     forgotten = np.setdiff1d(seen, given).tolist()
     if not forgotten:

@@ -80,9 +80,20 @@ class Trainer:
             return self._call("partial_fit", estimator, known, classes=self.classes)
         return self._call("fit", estimator, known)
 
-    def train_on(self, estimator: Any, known: Memory) -> Trained:
-        """Continue an estimator's training by its ``partial_fit``."""
-        return self._call("partial_fit", estimator, known, classes=self.classes)
+    def train_on(self, estimator: Any, known: Memory, memory: Memory | None = None) -> Trained:
+        """Continue an estimator's training by its ``partial_fit``.
+
+        One that can make use of them is given all that is labelled beside what it is trained on.
+        """
+        params: dict[str, Any] = {"classes": self.classes}
+        if memory is not None and getattr(type(estimator), "_takes_memory", False) is True:
+            X, n_each = memory.X, 1
+            if not self._draws_views(estimator):
+                X, n_each = cut_training_patches(self.patches, memory.X, self.training_patches)
+            rows = np.repeat(np.arange(len(memory.y)), n_each)
+            weight = memory.sample_weight
+            params["memory"] = X, memory.y[rows], None if weight is None else weight[rows]
+        return self._call("partial_fit", estimator, known, **params)
 
     def _clone_of_template(self) -> Any:
         """Clone the template, seeded, and let it draw its own training views if it can."""
@@ -95,10 +106,14 @@ class Trainer:
             )
         return estimator
 
+    def _draws_views(self, estimator: Any) -> bool:
+        """Whether an estimator takes candidates, and draws views of them itself."""
+        draws = _augments_itself(estimator) and estimator.augmentation is not None
+        return draws and self.patches is not None
+
     def _call(self, method: str, estimator: Any, known: Memory, **params: Any) -> Trained:
         """Train the estimator on candidates if it draws views itself, else on patches."""
-        draws_views = _augments_itself(estimator) and estimator.augmentation is not None
-        if draws_views and self.patches is not None:
+        if self._draws_views(estimator):
             weight = {} if known.sample_weight is None else {"sample_weight": known.sample_weight}
             return _train(method, estimator, known.X, known.y, {**params, **weight})
         X, n_each = cut_training_patches(self.patches, known.X, self.training_patches)

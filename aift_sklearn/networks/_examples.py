@@ -59,15 +59,20 @@ class Batches(Dataset[Any]):
 
     def __getitems__(self, items: list[int]) -> tuple[Any, torch.Tensor]:
         rows = torch.tensor(items) // self.views
-        # Of a batch at a time: a copy of all would take their memory twice.
-        images = to_tensor(self.X[rows.numpy()])
-        if self.augmentation is not None:
-            images = self.augmentation.sample(images, self.rng)
-        images = to_float(images)
+        images = self.images(items)
         if self.weight is None:
             return images, self.y[rows]
         # Beside the images, as skorch has it: scoring callbacks expect labels alone.
         return {"images": images, "weight": self.weight[rows]}, self.y[rows]
+
+    def images(self, items: list[int]) -> torch.Tensor:
+        """Draw the views of a batch alone."""
+        rows = torch.tensor(items) // self.views
+        # Of a batch at a time: a copy of all would take their memory twice.
+        images = to_tensor(self.X[rows.numpy()])
+        if self.augmentation is not None:
+            images = self.augmentation.sample(images, self.rng)
+        return to_float(images)
 
 
 def images_of(inputs: Any) -> torch.Tensor:

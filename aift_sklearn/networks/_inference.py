@@ -21,6 +21,8 @@ Array = NDArray[Any]
 # Pixels of the images that a CPU is given at once: of larger batches what the layers put out leaves
 # the caches, and takes half a gigabyte for 32 images of 224 x 224.
 _CPU_PIXELS = 2**19
+# A GPU is given at least so many: of few it computes faster than it can be told what to do.
+_GPU_PIXELS = 2**22
 
 
 def infer(
@@ -55,8 +57,12 @@ def infer(
         If a single input does not fit the memory.
     """
     parts, start = [], 0
-    if X.ndim == 4 and device == "cpu":
-        batch_size = min(batch_size, max(1, _CPU_PIXELS // (X.shape[2] * X.shape[3])))
+    if X.ndim == 4:
+        pixels = X.shape[2] * X.shape[3]
+        if device == "cpu":
+            batch_size = min(batch_size, max(1, _CPU_PIXELS // pixels))
+        else:
+            batch_size = max(batch_size, _GPU_PIXELS // pixels)
     with torch.inference_mode(), compute_threads(X[:batch_size].size):
         while start < len(X):
             batch = X[start : start + batch_size]

@@ -16,7 +16,13 @@ from ._examples import Examples
 from ._heldout import hold_out
 from .training import Settings
 
-__all__ = ["Taught", "check_settings", "count_trained_blocks", "split_held_out"]
+__all__ = [
+    "Taught",
+    "begins_with_probe",
+    "check_settings",
+    "count_trained_blocks",
+    "split_held_out",
+]
 
 Array = NDArray[Any]
 
@@ -75,9 +81,12 @@ def check_settings(cnn: Any, taught: Taught, classes: Array, *, first: bool) -> 
             f"callbacks={cnn.callbacks!r}; expected a list of skorch callbacks, or None."
         )
     factor = check_number("continued_lr_factor", cnn.continued_lr_factor, low=0)
+    head_factor = cnn.head_lr_factor
+    if head_factor is None:
+        head_factor = 1.0 if begins_with_probe(cnn) else 10.0
     return Settings(
         lr=check_number("lr", cnn.lr, low=0) * (1.0 if first else factor),
-        head_lr_factor=check_number("head_lr_factor", cnn.head_lr_factor, low=0),
+        head_lr_factor=check_number("head_lr_factor", head_factor, low=0),
         max_epochs=check_int("max_epochs", cnn.max_epochs, minimum=1),
         batch_size=check_int("batch_size", cnn.batch_size, minimum=1),
         weight_decay=check_number("weight_decay", cnn.weight_decay, low=0),
@@ -90,6 +99,11 @@ def check_settings(cnn: Any, taught: Taught, classes: Array, *, first: bool) -> 
         device=pick_device(cnn.device),
         verbose=cnn.verbose,
     )
+
+
+def begins_with_probe(cnn: Any) -> bool:
+    """Whether the head of a `CNNClassifier` begins as a linear probe."""
+    return bool(cnn.linear_probe and cnn.pretrained)
 
 
 def _class_weight(wanted: Any, taught: Taught, classes: Array) -> NDArray[np.float32] | None:

@@ -17,10 +17,18 @@ from .._checks import check_known_labels, check_labels, check_same_classes, unch
 from .._saving import SaveMixin
 from ..errors import ModelNotFittedError, ParameterError
 from ._embedding import EmbeddingMixin, pick_device
-from ._settings import Taught, check_settings, count_trained_blocks, split_held_out
+from ._examples import Examples
+from ._probe import fit_head
+from ._settings import (
+    Taught,
+    begins_with_probe,
+    check_settings,
+    count_trained_blocks,
+    split_held_out,
+)
 from .backbones import BACKBONES
 from .network import Network, unchanged_network
-from .training import seeded, train
+from .training import Settings, seeded, train
 
 __all__ = ["CNNClassifier"]
 
@@ -52,14 +60,19 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         What is trained: everything, the new head alone, or the head and that many of the last
         blocks, children of the network that have weights. Less trains faster and needs fewer
         labels; more can learn what ImageNet lacks.
-    lr : float, default=5e-4
+    linear_probe : bool, default=True
+        Begin fine-tuning with a head that is a logistic regression on the pre-trained embeddings,
+        in place of one of zeros, whose first gradients would spoil them. A `partial_fit` that is
+        given ``memory`` fits the head anew, before and after. Only of a pre-trained backbone.
+    lr : float, default=2e-4
         Largest learning rate of the backbone; in each call it rises to that and falls to zero. A
-        larger value learns faster and forgets more. With 0 nothing changes.
+        larger value learns faster and forgets more. With 0 no weight is trained.
     continued_lr_factor : float, default=0.5
         Learning rates of a `partial_fit` that continues, as multiples of those of the first call.
         A network that is already fine-tuned needs smaller steps.
-    head_lr_factor : float, default=10
-        Learning rate of the new head, as a multiple of ``lr``.
+    head_lr_factor : float, optional
+        Learning rate of the head, as a multiple of ``lr``; by default 1 where it begins as a
+        linear probe, and 10 where it begins with zeros.
     max_epochs : int, default=10
         Passes over the images in one call.
     batch_size : int, default=32
@@ -140,13 +153,15 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     """What ``module_`` puts out, for those who compute it elsewhere."""
 
     # What an estimator around this one may rely on, and need not do itself: a call that fails
-    # leaves everything as it was; augmentation= draws other views of the images in every epoch.
+    # leaves everything as it was; augmentation= draws other views of the images in every epoch;
+    # memory= of partial_fit takes all that is labelled.
     _restores_itself: ClassVar[bool] = True
     _augments_itself: ClassVar[bool] = True
+    _takes_memory: ClassVar[bool] = True
 
     # Whoever splits by groups need not have them handed on as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
-    __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False}
+    __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": False, "memory": False}
 
     history_: list[dict[str, float]]
     temperature_: float
@@ -157,9 +172,10 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         *,
         pretrained: bool = True,
         trainable: str | int = "all",
-        lr: float = 5e-4,
+        linear_probe: bool = True,
+        lr: float = 2e-4,
         continued_lr_factor: float = 0.5,
-        head_lr_factor: float = 10.0,
+        head_lr_factor: float | None = None,
         max_epochs: int = 10,
         batch_size: int = 32,
         weight_decay: float = 1e-4,
@@ -179,6 +195,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self.backbone = backbone
         self.pretrained = pretrained
         self.trainable = trainable
+        self.linear_probe = linear_probe
         self.lr = lr
         self.continued_lr_factor = continued_lr_factor
         self.head_lr_factor = head_lr_factor
@@ -240,6 +257,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         classes: Any = None,
         sample_weight: Any = None,
         groups: Any = None,
+        memory: Any = None,
     ) -> Self:
         """Continue fine-tuning from the present weights, on these images only.
 
@@ -255,6 +273,12 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             Weight of each image in the loss; one of weight 0 is not trained on.
         groups : array-like of shape (n,), optional
             What is held out is held out with its group: views of one lesion, images of one patient.
+
+        memory : tuple (X, y, sample_weight), optional
+            All images that were ever labelled, these among them; ``sample_weight`` may be None.
+            With ``linear_probe`` the head is fitted to them before and after, which takes little
+            time: it forgets nothing, whatever images the network is fine-tuned on. Left alone in a
+            first call, and where images are held out.
 
         Returns
         -------
@@ -284,8 +308,15 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             check_same_classes(classes, self.classes_)
             check_known_labels(y, self.classes_)
             with unchanged_network(self.module_):
-                self._train(self.module_, taught, self.classes_, first=False)
+                known = None if memory is None else self._check_memory(*memory)
+                self._train(self.module_, taught, self.classes_, first=False, memory=known)
         return self
+
+    def _check_memory(self, X: Any, y: Any, sample_weight: Any) -> Taught:
+        X = self._check_X(X)
+        y = check_labels(y, X)
+        check_known_labels(y, self.classes_)
+        return Taught.checked(X, y, sample_weight, None)
 
     def _fit_anew(self, taught: Taught, classes: Array) -> Self:
         check_known_labels(taught.y, classes)
@@ -297,7 +328,15 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self._train(network, taught, classes, first=True)
         return self
 
-    def _train(self, network: Network, taught: Taught, classes: Array, *, first: bool) -> None:
+    def _train(
+        self,
+        network: Network,
+        taught: Taught,
+        classes: Array,
+        *,
+        first: bool,
+        memory: Taught | None = None,
+    ) -> None:
         """Train the network and keep it."""
         settings = check_settings(self, taught, classes, first=first)
         network.backbone.freeze_all_but_last(count_trained_blocks(self.trainable))
@@ -307,7 +346,13 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         seed = int(self._rng.integers(2**31))
         measures = settings.early_stopping is not None or settings.calibrate
         learnt, held_out = split_held_out(self, taught, classes, self._rng, hold=measures)
+        # Held-out images are not to be learnt from, and what they measured is to stay true.
+        probed = self._probed(learnt, None if measures else memory, settings, classes, first=first)
+        if probed is not None:
+            fit_head(network, *probed, seed)
         outcome = train(network, learnt, settings, held_out=held_out, seed=seed)
+        if probed is not None and not first and outcome.interrupt is None:
+            fit_head(network, *probed, seed + 1)
         if outcome.temperature is not None:
             self.temperature_ = outcome.temperature
         elif first:
@@ -316,6 +361,25 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         self.history_ = outcome.history if first else [*self.history_, *outcome.history]
         if outcome.interrupt is not None:
             raise outcome.interrupt
+
+    def _probed(
+        self,
+        learnt: Examples,
+        memory: Taught | None,
+        settings: Settings,
+        classes: Array,
+        *,
+        first: bool,
+    ) -> tuple[Examples, Settings] | None:
+        """What the head is fitted to, and how; None where it is trained only."""
+        if not begins_with_probe(self):
+            return None
+        if first:
+            return learnt, settings
+        if memory is None:
+            return None
+        known, _ = split_held_out(self, memory, classes, self._rng, hold=False)
+        return known, check_settings(self, memory, classes, first=False)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Probabilities of the classes.

@@ -41,10 +41,8 @@ VIEWS: dict[str, Callable[..., AffinePatches]] = {
 
 
 def _fine_tuned(patches: AffinePatches) -> AIFTClassifier:
-    # With few labels in all, replaying every one of them (ACFT(LQ)) costs little and is steadier
-    # than replaying the hard ones.
-    cnn = CNNClassifier(lr=1e-3, max_epochs=4, class_weight="balanced")
-    return AIFTClassifier(cnn, patches=patches, replay="all")
+    cnn = CNNClassifier(max_epochs=4, class_weight="balanced")
+    return AIFTClassifier(cnn, patches=patches)
 
 
 def _frozen(patches: AffinePatches) -> AIFTClassifier:

@@ -8,6 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+import torch
+
 from ... import __version__
 from ..._versions import package_versions
 
@@ -64,4 +66,7 @@ def machine() -> str:
     >>> machine().endswith(")")
     True
     """
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    cores = f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    if not torch.cuda.is_available():
+        return cores
+    return f"{torch.cuda.get_device_name()} and {cores}"
