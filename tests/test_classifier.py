@@ -236,7 +236,7 @@ def test_zero_learning_rate_leaves_predictions_unchanged(kind, replay):
 
 
 def test_hard_replays_what_the_mean_of_the_patches_missed_before_the_update():
-    clf = AIFTClassifier(FlippingReader()).partial_fit(MEMORY, MEMORY_LABELS)
+    clf = AIFTClassifier(FlippingReader(), replay="hard").partial_fit(MEMORY, MEMORY_LABELS)
     clf.partial_fit(NEW, NEW_LABELS)
     assert clf.estimator_.calls_ == [
         ("fit", {0: 1, 1: 0, 2: 0, 3: 1, 4: 1, 5: 1}),
@@ -246,9 +246,32 @@ def test_hard_replays_what_the_mean_of_the_patches_missed_before_the_update():
 
 
 def test_hard_asks_the_present_model_in_every_round():
-    clf = AIFTClassifier(FlippingReader()).partial_fit(MEMORY, MEMORY_LABELS)
+    clf = AIFTClassifier(FlippingReader(), replay="hard").partial_fit(MEMORY, MEMORY_LABELS)
     clf.partial_fit(NEW, NEW_LABELS).partial_fit(candidates([[0.2] * 4], first=8), [1])
     assert clf.estimator_.seen("partial_fit")[1] == [0, 3, 4, 6, 7, 8]
+
+
+def test_mixed_replays_as_many_as_are_new_the_hard_ones_first():
+    # Of the memory 1, 2 and 5 are hard.
+    seen = {}
+    for n_new in (1, 3, 5, 9):
+        new = candidates([[0.5] * 4] * n_new, first=6)
+        for seed in range(8):
+            clf = AIFTClassifier(FlippingReader(), random_state=seed)
+            clf.partial_fit(MEMORY, MEMORY_LABELS).partial_fit(new, [0] * n_new)
+            (called,) = clf.estimator_.seen("partial_fit")
+            assert called[-n_new:] == list(range(6, 6 + n_new))
+            replayed = called[:-n_new]
+            assert {1, 2, 5} <= set(replayed)
+            assert len(replayed) == len(set(replayed)) == min(6, max(3, n_new))
+            seen.setdefault(n_new, set()).add(tuple(replayed))
+    # The others are drawn.
+    assert {n: len(drawn) > 1 for n, drawn in seen.items()} == {
+        1: False,
+        3: False,
+        5: True,
+        9: False,
+    }
 
 
 @pytest.mark.parametrize(("replay", "first"), [("none", 6), ("all", 0)])
@@ -259,7 +282,7 @@ def test_none_replays_nothing_and_all_replays_everything(replay, first):
     assert clf.estimator_.seen("predict") == []
 
 
-@pytest.mark.parametrize(("replay", "first"), [("hard", 0), ("all", 0), ("none", 6)])
+@pytest.mark.parametrize(("replay", "first"), [("mixed", 0), ("hard", 0), ("all", 0), ("none", 6)])
 def test_without_partial_fit_everything_is_fitted_anew_or_only_the_new(replay, first):
     clf = AIFTClassifier(Reader(), replay=replay).partial_fit(MEMORY, MEMORY_LABELS)
     clf.partial_fit(NEW, NEW_LABELS)

@@ -182,7 +182,7 @@ def late(kind):
     return Late
 
 
-@pytest.mark.parametrize("replay", ["hard", "all", "none"])
+@pytest.mark.parametrize("replay", ["mixed", "hard", "all", "none"])
 @pytest.mark.parametrize(
     "error", [ValueError("late"), KeyboardInterrupt(), SystemExit(), TrainingInterrupted()]
 )
@@ -246,7 +246,7 @@ class Locked(GaussianNB):
         return super().fit(X, y)
 
 
-@pytest.mark.parametrize("replay", ["hard", "all"])
+@pytest.mark.parametrize("replay", ["mixed", "hard", "all"])
 def test_what_cannot_be_copied_is_fitted_anew_and_says_so(replay):
     X, y = rows()
     clf = AIFTClassifier(Locked(), replay=replay).fit(X[:16], y[:16])

@@ -90,7 +90,7 @@ def GaussianNB_without_partial_fit():
     return make_pipeline(StandardScaler(), GaussianNB())
 
 
-@pytest.mark.parametrize("replay", ["hard", "all"])
+@pytest.mark.parametrize("replay", ["mixed", "hard", "all"])
 def test_replayed_classes_are_not_forgotten(replay):
     X, y = rows()
     clf = AIFTClassifier(LogisticRegression(), replay=replay).fit(X[:20], y[:20])
@@ -123,7 +123,7 @@ def without_memory(clf, folder):
     return load(folder)
 
 
-@pytest.mark.parametrize("replay", ["all", "hard"])
+@pytest.mark.parametrize("replay", ["all", "mixed", "hard"])
 @pytest.mark.parametrize("n_rounds", [0, 1, 3])
 @pytest.mark.parametrize("again", [None, "with", "without"])
 def test_a_memory_left_behind_is_missed_in_every_later_round(replay, n_rounds, again, tmp_path):
