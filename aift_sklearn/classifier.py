@@ -72,8 +72,9 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         the model, *before* the update, misclassifies (ACFT(HQ)); "mixed": these and others drawn at
         random, as many in all as are new, or more if more are hard; "all": all of them (ACFT(LQ));
         "none": none (ACFT(Q)). An estimator without ``partial_fit`` forgets when it is fitted, so
-        it is given all of them, but for "none". Whatever is replayed, the head of a
-        `CNNClassifier` is fitted to all of them (``linear_probe``), but for "none".
+        it is given all of them, but for "none". The head of a `CNNClassifier` is fitted to all of
+        them, whatever is replayed (``linear_probe``), but for "none" and in calls that hold images
+        out for early stopping or calibration.
     training_patches : int, default=4
         Patches per candidate that are trained on in each epoch. A `CNNClassifier` draws fresh views
         in every epoch; any other estimator is given that many of the fixed patches, the whole

@@ -62,7 +62,7 @@ def select(n, trust, queue):
 
     before = peak_memory()
     start = time.perf_counter()
-    length = round(n ** (1 - trust) * (OMEGA * B) ** trust)
+    length = round(n ** (1 - trust) * min(n, OMEGA * B) ** trust)
     among = np.argpartition(scores, n - length)[n - length :]
     weights = (1 - trust) + trust * scores / scores.mean()
     coverage(weights, B, embed, known, candidates=None if length == n else np.sort(among))

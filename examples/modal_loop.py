@@ -12,10 +12,9 @@ tissue = load_tissue(size=32)
 print(tissue)
 
 classifier = AIFTClassifier(
-    CNNClassifier(lr=5e-4, max_epochs=5, class_weight="balanced"),
+    CNNClassifier(max_epochs=4, class_weight="balanced"),
     patches=AffinePatches.for_microscopy(n_patches=8),
     classes=tissue.classes,
-    replay="all",
     random_state=0,
 )
 learner = AIFTLearner(classifier)

@@ -117,6 +117,16 @@ class FlippingReader(Reader):
         return self
 
 
+class WeighedReader(FlippingReader):
+    """Takes weights, and looks at none."""
+
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(X, y)
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        return super().partial_fit(X, y, classes)
+
+
 def candidates(rows, first=0):
     """Patches (n, m, 2, 1, 1) from rows of P(class 1)."""
     p = np.asarray(rows, dtype=np.float32)
@@ -272,6 +282,13 @@ def test_mixed_replays_as_many_as_are_new_the_hard_ones_first():
         5: True,
         9: False,
     }
+
+
+def test_mixed_does_not_count_what_weighs_nothing():
+    clf = AIFTClassifier(WeighedReader(), random_state=0)
+    clf.partial_fit(MEMORY, MEMORY_LABELS, sample_weight=[1, 0, 1, 0, 1, 1])
+    clf.partial_fit(candidates([[0.5] * 4] * 3, first=6), [0] * 3, sample_weight=[1, 1, 1])
+    assert clf.estimator_.seen("partial_fit") in ([[0, 2, 5, 6, 7, 8]], [[2, 4, 5, 6, 7, 8]])
 
 
 @pytest.mark.parametrize(("replay", "first"), [("none", 6), ("all", 0)])

@@ -54,7 +54,9 @@ def repeated_round(classifier: Any, taught: Memory) -> None:
     """Continue from the present weights on all that is known, which takes the memory's place."""
     taught = taught._replace(y=labels_of_classes(taught.y, classifier.classes_))
     seen = np.union1d(classifier._classes_seen, taught.y)
-    trained = _continue(classifier, copy_to_continue(classifier.estimator_), taught, seen, taught)
+    all_labelled = None if classifier.replay == "none" else taught
+    working = copy_to_continue(classifier.estimator_)
+    trained = _continue(classifier, working, taught, seen, all_labelled)
     classifier._keep(trained, taught, seen, lacks=False)
 
 
@@ -89,11 +91,14 @@ def next_round(classifier: Any, taught: Memory) -> None:
     elif classifier.replay != "all" and hasattr(classifier.estimator_, "partial_fit"):
         # Found by the model as it is, before anything changes.
         wrong = classifier.predict(memory.X[:n_before]) != memory.y[:n_before]
-        replayed = np.flatnonzero(wrong)
+        weight = memory.sample_weight
+        counts = np.ones(n_before, dtype=bool) if weight is None else weight[:n_before] > 0
+        replayed = np.flatnonzero(wrong & counts)
         if classifier.replay == "mixed":
             rng = np.random.default_rng((classifier._seed, n_before))
-            others = rng.permutation(np.flatnonzero(~wrong))
-            n_more = max(0, len(taught.y) - len(replayed))
+            others = rng.permutation(np.flatnonzero(~wrong & counts))
+            n_new = len(taught.y) if weight is None else int((weight[n_before:] > 0).sum())
+            n_more = max(0, n_new - len(replayed))
             replayed = np.sort(np.concatenate([replayed, others[:n_more]]))
     working = copy_to_continue(classifier.estimator_)
     if working is None and classifier.replay in ("mixed", "hard"):

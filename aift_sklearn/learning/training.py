@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,10 +84,10 @@ class Trainer:
     def train_on(self, estimator: Any, known: Memory, memory: Memory | None = None) -> Trained:
         """Continue an estimator's training by its ``partial_fit``.
 
-        One that can make use of them is given all that is labelled beside what it is trained on.
+        One that wants it is given all that is labelled beside what it is trained on.
         """
         params: dict[str, Any] = {"classes": self.classes}
-        if memory is not None and getattr(type(estimator), "_takes_memory", False) is True:
+        if memory is not None and _wants_memory(estimator):
             X, n_each = memory.X, 1
             if not self._draws_views(estimator):
                 X, n_each = cut_training_patches(self.patches, memory.X, self.training_patches)
@@ -188,6 +189,15 @@ def _augments_itself(estimator: Any) -> bool:
     Others may have a parameter of that name, which means something else.
     """
     return getattr(type(estimator), "_augments_itself", False) is True
+
+
+def _wants_memory(estimator: Any) -> bool:
+    """Whether an estimator says that all that is labelled is of use to its ``partial_fit``."""
+    wants = getattr(estimator, "_wants_memory", None)
+    # Of a class around it that knows no such parameter, too.
+    accepted = inspect.signature(estimator.partial_fit).parameters.values()
+    takes = any(p.name == "memory" or p.kind is p.VAR_KEYWORD for p in accepted)
+    return takes and callable(wants) and bool(wants())
 
 
 def _takes_groups(estimator: Any) -> Any:

@@ -21,8 +21,9 @@ Array = NDArray[Any]
 # Pixels of the images that a CPU is given at once: of larger batches what the layers put out leaves
 # the caches, and takes half a gigabyte for 32 images of 224 x 224.
 _CPU_PIXELS = 2**19
-# A GPU is given at least so many: of few it computes faster than it can be told what to do.
-_GPU_PIXELS = 2**22
+# A GPU is given at least so many numbers at once, in so many inputs at most: of few it computes
+# faster than it is told what to do.
+_GPU_NUMBERS, _GPU_INPUTS = 2**23, 1024
 
 
 def infer(
@@ -39,8 +40,9 @@ def infer(
     X : ndarray of shape (n, C, h, w) or (n, f)
         Images, uint8 or float32, or features.
     batch_size : int
-        Inputs at once; fewer where the images are large and the device is a CPU, and halved for the
-        rest of the call where they do not fit the memory.
+        Inputs at once; fewer where the images are large and the device is a CPU, more where they
+        are small and it is a GPU, and halved for the rest of the call where they do not fit the
+        memory.
     device : str
         Where the module is.
 
@@ -57,12 +59,11 @@ def infer(
         If a single input does not fit the memory.
     """
     parts, start = [], 0
-    if X.ndim == 4:
-        pixels = X.shape[2] * X.shape[3]
-        if device == "cpu":
-            batch_size = min(batch_size, max(1, _CPU_PIXELS // pixels))
-        else:
-            batch_size = max(batch_size, _GPU_PIXELS // pixels)
+    kind = torch.device(device).type
+    if X.ndim == 4 and kind == "cpu":
+        batch_size = min(batch_size, max(1, _CPU_PIXELS // (X.shape[2] * X.shape[3])))
+    elif kind == "cuda" and len(X):
+        batch_size = max(batch_size, min(_GPU_INPUTS, _GPU_NUMBERS // max(1, X[0].size)))
     with torch.inference_mode(), compute_threads(X[:batch_size].size):
         while start < len(X):
             batch = X[start : start + batch_size]

@@ -82,11 +82,11 @@ def check_settings(cnn: Any, taught: Taught, classes: Array, *, first: bool) -> 
         )
     factor = check_number("continued_lr_factor", cnn.continued_lr_factor, low=0)
     head_factor = cnn.head_lr_factor
-    if head_factor is None:
-        head_factor = 1.0 if begins_with_probe(cnn) else 10.0
+    if head_factor is not None:
+        head_factor = check_number("head_lr_factor", head_factor, low=0)
     return Settings(
         lr=check_number("lr", cnn.lr, low=0) * (1.0 if first else factor),
-        head_lr_factor=check_number("head_lr_factor", head_factor, low=0),
+        head_lr_factor=head_factor,
         max_epochs=check_int("max_epochs", cnn.max_epochs, minimum=1),
         batch_size=check_int("batch_size", cnn.batch_size, minimum=1),
         weight_decay=check_number("weight_decay", cnn.weight_decay, low=0),
@@ -102,7 +102,8 @@ def check_settings(cnn: Any, taught: Taught, classes: Array, *, first: bool) -> 
 
 
 def begins_with_probe(cnn: Any) -> bool:
-    """Whether the head of a `CNNClassifier` begins as a linear probe."""
+    """Whether the head of a `CNNClassifier` is to begin as a linear probe."""
+    check_option("linear_probe", cnn.linear_probe, (True, False))
     return bool(cnn.linear_probe and cnn.pretrained)
 
 

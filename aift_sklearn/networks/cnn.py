@@ -35,6 +35,16 @@ __all__ = ["CNNClassifier"]
 Array = NDArray[Any]
 
 
+def _as_memory(memory: Any) -> tuple[Any, ...]:
+    """X, y and perhaps weights of what is labelled."""
+    if isinstance(memory, (tuple, list)) and len(memory) in (2, 3):
+        return tuple(memory)
+    raise ParameterError(
+        f"memory={type(memory).__name__} of {len(memory) if hasattr(memory, '__len__') else 'no'} "
+        "parts; expected (X, y) or (X, y, sample_weight) of all images that were ever labelled."
+    )
+
+
 def _has_pretrained_head(self: CNNClassifier) -> bool:
     return self.pretrained and isinstance(self.backbone, str) and self.backbone in BACKBONES
 
@@ -63,7 +73,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     linear_probe : bool, default=True
         Begin fine-tuning with a head that is a logistic regression on the pre-trained embeddings,
         in place of one of zeros, whose first gradients would spoil them. A `partial_fit` that is
-        given ``memory`` fits the head anew, before and after. Only of a pre-trained backbone.
+        given ``memory`` fits the head anew, before and after (and with trainable="head" there is
+        nothing else to learn). Only of a pre-trained backbone.
     lr : float, default=2e-4
         Largest learning rate of the backbone; in each call it rises to that and falls to zero. A
         larger value learns faster and forgets more. With 0 no weight is trained.
@@ -71,12 +82,13 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         Learning rates of a `partial_fit` that continues, as multiples of those of the first call.
         A network that is already fine-tuned needs smaller steps.
     head_lr_factor : float, optional
-        Learning rate of the head, as a multiple of ``lr``; by default 1 where it begins as a
-        linear probe, and 10 where it begins with zeros.
+        Learning rate of the head, as a multiple of ``lr``; by default 1 where a linear probe tells
+        the classes of the call already, else 10.
     max_epochs : int, default=10
         Passes over the images in one call.
     batch_size : int, default=32
-        Images per step. Predictions take as many at once, or fewer of large ones on a CPU.
+        Images per step. Predictions take as many at once, or fewer of large ones on a CPU, or more
+        of small ones on a GPU.
     weight_decay : float, default=1e-4
         AdamW's decoupled weight decay.
     max_grad_norm : float, default=5.0
@@ -124,7 +136,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         recorded; with held-out images also valid_loss and valid_accuracy.
     temperature_ : float
         What logits are divided by, from 0.2 (surer) to 20; 1 without calibration. A
-        `partial_fit` that holds nothing out, or is interrupted, keeps it.
+        `partial_fit` that holds nothing out, or is interrupted, keeps it, unless it fitted the head
+        anew.
     n_features_in_ : int
         Channels C of the images.
 
@@ -153,11 +166,9 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     """What ``module_`` puts out, for those who compute it elsewhere."""
 
     # What an estimator around this one may rely on, and need not do itself: a call that fails
-    # leaves everything as it was; augmentation= draws other views of the images in every epoch;
-    # memory= of partial_fit takes all that is labelled.
+    # leaves everything as it was; augmentation= draws other views of the images in every epoch.
     _restores_itself: ClassVar[bool] = True
     _augments_itself: ClassVar[bool] = True
-    _takes_memory: ClassVar[bool] = True
 
     # Whoever splits by groups need not have them handed on as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": False}
@@ -165,6 +176,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
 
     history_: list[dict[str, float]]
     temperature_: float
+    # Indices of those that the last linear probe told apart.
+    _probed_classes: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def __init__(
         self,
@@ -259,7 +272,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         groups: Any = None,
         memory: Any = None,
     ) -> Self:
-        """Continue fine-tuning from the present weights, on these images only.
+        """Continue fine-tuning from the present weights, on these images.
 
         Parameters
         ----------
@@ -274,11 +287,11 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         groups : array-like of shape (n,), optional
             What is held out is held out with its group: views of one lesion, images of one patient.
 
-        memory : tuple (X, y, sample_weight), optional
-            All images that were ever labelled, these among them; ``sample_weight`` may be None.
-            With ``linear_probe`` the head is fitted to them before and after, which takes little
-            time: it forgets nothing, whatever images the network is fine-tuned on. Left alone in a
-            first call, and where images are held out.
+        memory : tuple (X, y) or (X, y, sample_weight), optional
+            All images that were ever labelled, these among them. With ``linear_probe`` the head is
+            fitted to them before and after, whatever images the network is fine-tuned on: so it
+            forgets no class. That takes two passes over them. Left alone in a first call, and in
+            one that holds images out.
 
         Returns
         -------
@@ -303,16 +316,17 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
             X = self._check_X(X, reset=first)
             y = check_labels(y, X)
             taught = Taught.checked(X, y, sample_weight, groups)
+            known = None if memory is None else _as_memory(memory)
             if first:
                 return self._fit_anew(taught, np.unique(y if classes is None else classes))
             check_same_classes(classes, self.classes_)
             check_known_labels(y, self.classes_)
             with unchanged_network(self.module_):
-                known = None if memory is None else self._check_memory(*memory)
-                self._train(self.module_, taught, self.classes_, first=False, memory=known)
+                all_known = None if known is None else self._check_memory(*known)
+                self._train(self.module_, taught, self.classes_, first=False, memory=all_known)
         return self
 
-    def _check_memory(self, X: Any, y: Any, sample_weight: Any) -> Taught:
+    def _check_memory(self, X: Any, y: Any, sample_weight: Any = None) -> Taught:
         X = self._check_X(X)
         y = check_labels(y, X)
         check_known_labels(y, self.classes_)
@@ -346,16 +360,26 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         seed = int(self._rng.integers(2**31))
         measures = settings.early_stopping is not None or settings.calibrate
         learnt, held_out = split_held_out(self, taught, classes, self._rng, hold=measures)
-        # Held-out images are not to be learnt from, and what they measured is to stay true.
-        probed = self._probed(learnt, None if measures else memory, settings, classes, first=first)
+        probed = None
+        if begins_with_probe(self):
+            # What is held out is not to be learnt from, and what it measured is to stay true.
+            usable = memory if held_out is None else None
+            probed = self._probed(learnt, usable, settings, classes, first=first)
+        told = self._probed_classes
+        if first:
+            told = told[:0]
         if probed is not None:
-            fit_head(network, *probed, seed)
+            found = fit_head(network, *probed, seed)
+            told = found if len(found) else told
+        settings = settings.of_head(probed=bool(np.isin(learnt.y, told).all()))
         outcome = train(network, learnt, settings, held_out=held_out, seed=seed)
         if probed is not None and not first and outcome.interrupt is None:
-            fit_head(network, *probed, seed + 1)
+            outcome = outcome.unless_interrupted(lambda: fit_head(network, *probed, seed + 1))
+        self._probed_classes = told
         if outcome.temperature is not None:
             self.temperature_ = outcome.temperature
-        elif first:
+        elif first or probed is not None:
+            # Of another head.
             self.temperature_ = 1.0
         self.classes_, self.module_ = classes, network
         self.history_ = outcome.history if first else [*self.history_, *outcome.history]
@@ -372,14 +396,16 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         first: bool,
     ) -> tuple[Examples, Settings] | None:
         """What the head is fitted to, and how; None where it is trained only."""
-        if not begins_with_probe(self):
-            return None
         if first:
             return learnt, settings
         if memory is None:
             return None
         known, _ = split_held_out(self, memory, classes, self._rng, hold=False)
         return known, check_settings(self, memory, classes, first=False)
+
+    def _wants_memory(self) -> bool:
+        """Whether ``memory`` is of use to `partial_fit`."""
+        return begins_with_probe(self)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Probabilities of the classes.

@@ -6,8 +6,8 @@ Letters: n images of C channels, k images of a batch, K classes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,13 @@ __all__ = ["Outcome", "Settings", "seeded", "train"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained; as of `CNNClassifier`, ``class_weight`` of shape (K,)."""
+    """How a network is trained; as of `CNNClassifier`, ``class_weight`` of shape (K,).
+
+    ``head_lr_factor`` is None where it depends on how the head began, see `of_head`.
+    """
 
     lr: float
-    head_lr_factor: float
+    head_lr_factor: float | None
     max_epochs: int
     batch_size: int
     weight_decay: float
@@ -49,6 +52,12 @@ class Settings:
     callbacks: Sequence[Any]
     device: str
     verbose: int
+
+    def of_head(self, *, probed: bool) -> Settings:
+        """Settings for a head that tells all classes of the call by a probe already, or not."""
+        if self.head_lr_factor is not None:
+            return self
+        return replace(self, head_lr_factor=1.0 if probed else 10.0)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,14 @@ class Outcome:
     history: list[dict[str, float]]
     temperature: float | None
     interrupt: TrainingInterrupted | None
+
+    def unless_interrupted(self, last_step: Callable[[], object]) -> Outcome:
+        """Do what comes after training, too; an interrupt leaves what was trained."""
+        try:
+            last_step()
+        except KeyboardInterrupt as error:
+            return replace(self, interrupt=TrainingInterrupted(*error.args))
+        return self
 
 
 @contextlib.contextmanager
@@ -227,7 +244,9 @@ def _build_net(
         criterion=nn.CrossEntropyLoss,
         criterion__weight=None if weight is None else torch.from_numpy(weight),
         optimizer=torch.optim.AdamW,
-        optimizer__param_groups=[("head.*", {"lr": settings.lr * settings.head_lr_factor})],
+        optimizer__param_groups=[
+            ("head.*", {"lr": settings.lr * (settings.head_lr_factor or 0.0)})
+        ],
         optimizer__weight_decay=settings.weight_decay,
         optimizer__fused=True,
         lr=settings.lr,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from ..errors import ModelFileError, ParameterError, UnsupportedModelError, UntrustedModelError
@@ -137,7 +139,8 @@ class Decoder:
         if "left_out" in tree:
             taught = self._take_supplied_memory(tree["left_out"], optional=self.used_memory)
             attributes["X_training"], attributes["y_training"] = taught or (None, None)
-        vars(value).update(attributes)
+        # A model of before a parameter existed has its default.
+        vars(value).update(default_parameters(kind) | attributes)
         if "network" in tree:
             value.module_ = self._decode_network(tree["network"], value)
         return value
@@ -224,3 +227,15 @@ class Decoder:
 
 class _MemoryLeftOut:
     """Stands for labelled candidates that were neither stored nor supplied."""
+
+
+def default_parameters(kind: type) -> dict[str, Any]:
+    """Defaults of a class's constructor, by name; none of a class that is no estimator.
+
+    >>> default_parameters(Pipeline)
+    {'transform_input': None, 'memory': None, 'verbose': False}
+    """
+    if not issubclass(kind, BaseEstimator):
+        return {}
+    known = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in known if p.default is not p.empty}

@@ -186,6 +186,8 @@ def test_a_learner_of_format_1_goes_on():
     assert_allclose(learner.predict_proba(X), EXPECTED["learner"], atol=1e-4)
     assert learner.estimator.memory_.y.tolist() == y[:8].tolist()
     assert learner.estimator.memory_.round.tolist() == [0] * 6 + [1] * 2
+    # Of before there was this parameter.
+    assert learner.estimator.estimator_.get_params()["linear_probe"] is True
     learner.teach(X[8:], y[8:])
     assert learner.y_training.tolist() == y.tolist()
 
