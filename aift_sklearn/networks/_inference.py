@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import NonFiniteOutputError, OutOfMemoryError
 from ._forward import asks_for_contiguous, is_out_of_memory, to_float, to_tensor
 from .backbones import Backbone
 
-__all__ = ["forward_in_layout", "free_memory", "infer"]
+__all__ = ["forward_in_layout", "free_memory", "infer", "inputs_at_once"]
 
 Array = NDArray[Any]
 
@@ -59,11 +60,8 @@ def infer(
         If a single input does not fit the memory.
     """
     parts, start = [], 0
-    kind = torch.device(device).type
-    if X.ndim == 4 and kind == "cpu":
-        batch_size = min(batch_size, max(1, _CPU_PIXELS // (X.shape[2] * X.shape[3])))
-    elif kind == "cuda" and len(X):
-        batch_size = max(batch_size, min(_GPU_INPUTS, _GPU_NUMBERS // max(1, X[0].size)))
+    if len(X):
+        batch_size = inputs_at_once(X.shape[1:], batch_size, torch.device(device).type)
     with torch.inference_mode(), compute_threads(X[:batch_size].size):
         while start < len(X):
             batch = X[start : start + batch_size]
@@ -75,6 +73,25 @@ def infer(
             parts.append(outputs)
             start += len(batch)
     return np.concatenate(parts)
+
+
+def inputs_at_once(shape: tuple[int, ...], batch_size: int, kind: str) -> int:
+    """How many inputs of a shape a device of some kind is given at once.
+
+    Examples
+    --------
+    >>> inputs_at_once((3, 64, 64), 32, "cpu"), inputs_at_once((3, 512, 512), 32, "cpu")
+    (32, 2)
+    >>> inputs_at_once((3, 64, 64), 32, "cuda"), inputs_at_once((3, 512, 512), 32, "cuda")
+    (682, 32)
+    >>> inputs_at_once((20,), 2048, "cuda"), inputs_at_once((20,), 32, "cuda")
+    (2048, 1024)
+    """
+    if kind == "cpu" and len(shape) == 3:
+        return min(batch_size, max(1, _CPU_PIXELS // (shape[1] * shape[2])))
+    if kind == "cuda":
+        return max(batch_size, min(_GPU_INPUTS, _GPU_NUMBERS // max(1, math.prod(shape))))
+    return batch_size
 
 
 def _outputs_that_fit(
