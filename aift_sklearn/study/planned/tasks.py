@@ -154,7 +154,8 @@ class _Makers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[str, list[str]] = _read_json(path) or {}
-        self.now = f"commit {provenance.commit() or 'unknown'}; {provenance.versions()}"
+        code = f"commit {provenance.commit() or 'unknown'}"
+        self.now = f"{code}; {provenance.versions()}; {provenance.machine()}"
 
     def note(self, strategy: str) -> None:
         """Note that a round was made by the code that runs now."""
