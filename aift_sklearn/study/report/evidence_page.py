@@ -293,8 +293,9 @@ def _asked(chosen: pd.DataFrame, evidence: Evidence) -> str:
     )
     return (
         f"Share of the rarest class among the labels ({rare}); cosine of each candidate of a batch "
-        "to the one most like it; seconds of a campaign for choosing and for training, on one "
-        "core.\n\n" + markdown_table(["strategy", *pools], rows)
+        "to the one most like it; seconds of a campaign for choosing and for training, "
+        "in one of the processes of the machine that is named below.\n\n"
+        + markdown_table(["strategy", *pools], rows)
     )
 
 
