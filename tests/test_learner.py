@@ -170,7 +170,7 @@ def test_repr_and_clone_work():
     copied = clone(learner)
     assert copied.query_strategy is aift_sampling
     assert copied.estimator is not learner.estimator
-    assert copied.get_params()["estimator__replay"] == "hard"
+    assert copied.get_params()["estimator__replay"] == "mixed"
 
 
 def test_a_clone_was_taught_nothing():
@@ -266,7 +266,7 @@ def rounds_of(learner):
 
 
 @pytest.mark.parametrize("only_new", [False, True])
-@pytest.mark.parametrize("replay", ["hard", "all", "none"])
+@pytest.mark.parametrize("replay", ["mixed", "hard", "all", "none"])
 def test_members_of_a_committee_continue_as_a_learner_alone_does(table, replay, only_new):
     X, y = table
     committee = Committee([member(seed, replay=replay) for seed in range(3)])

@@ -214,7 +214,7 @@ def test_a_study_goes_on_where_it_was_interrupted(fast, places, plan_file, tmp_p
     campaigns = read_campaigns(run_plan(longer, out, jobs=1))
     assert len(seen) == 16
     of_seed = campaigns[campaigns["setting"] == "as is"].groupby("seed")["made"].first()
-    assert ["99" in " ".join(made) for made in of_seed] == [False, False, True]
+    assert ["aift-sklearn 99" in " ".join(made) for made in of_seed] == [False, False, True]
 
 
 def test_a_plan_that_was_changed_keeps_what_it_still_lists(fast, places, plan_file, tmp_path):
@@ -241,7 +241,11 @@ def test_each_strategy_says_which_code_made_it(fast, places, plan_file, tmp_path
     longer = plain.replace('"AIFT"]', '"AIFT", "margin"]')
     campaigns = read_campaigns(run_plan(read_plan(plan_file(longer)), out, jobs=1))
     made = campaigns.set_index("strategy")["made"].map(" ".join)
-    assert ["99" in made[name] for name in ("random", "AIFT", "margin")] == [False, False, True]
+    assert ["aift-sklearn 99" in made[name] for name in ("random", "AIFT", "margin")] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_of_an_interrupted_extension_seeds_that_are_whole_are_kept(

@@ -418,7 +418,7 @@ def test_a_network_with_other_initial_weights_is_another_model(tmp_path, dataset
                 Pixels(C=0.01),
                 patches=AffinePatches(n_patches=3, size=8, scale=[0.8, 1.25], random_state=0),
                 classes=np.array(["empty", "disc"]),
-                replay="hard",
+                replay="mixed",
                 verbose=0,
                 random_state=5,
             )
