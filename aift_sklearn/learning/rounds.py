@@ -54,9 +54,8 @@ def repeated_round(classifier: Any, taught: Memory) -> None:
     """Continue from the present weights on all that is known, which takes the memory's place."""
     taught = taught._replace(y=labels_of_classes(taught.y, classifier.classes_))
     seen = np.union1d(classifier._classes_seen, taught.y)
-    all_labelled = None if classifier.replay == "none" else taught
     working = copy_to_continue(classifier.estimator_)
-    trained = _continue(classifier, working, taught, seen, all_labelled)
+    trained = _continue(classifier, working, taught, seen, memory=taught)
     classifier._keep(trained, taught, seen, lacks=False)
 
 
@@ -107,18 +106,17 @@ def next_round(classifier: Any, taught: Memory) -> None:
     rows = np.concatenate([replayed, np.arange(n_before, len(memory.y))])
     known = memory if len(rows) == len(memory.y) else memory.take(rows)
     seen = np.union1d(classifier._classes_seen, taught.y)
-    all_labelled = None if classifier.replay == "none" else memory
-    trained = _continue(classifier, working, known, seen, all_labelled)
+    trained = _continue(classifier, working, known, seen, memory=memory)
     classifier._keep(trained, memory, seen, lacks=lacks)
 
 
 def _continue(
-    classifier: Any, working: Any, known: Memory, seen: Array, all_labelled: Memory | None
+    classifier: Any, working: Any, known: Memory, seen: Array, *, memory: Memory
 ) -> Trained:
     """Train on, or anew where that is not possible; never to forget all classes but one."""
     trainer = _trainer(classifier, known)
     if working is not None:
-        return trainer.train_on(working, known, all_labelled)
+        return trainer.train_on(working, known, None if classifier.replay == "none" else memory)
     given = known.classes()
     forgotten = np.setdiff1d(seen, given).tolist()
     if not forgotten:

@@ -115,9 +115,9 @@ def _regression(
     scale = math.sqrt(np.einsum("ij,ij->i", E, E).mean())
     if scale <= _NO_SPREAD * float(np.linalg.norm(centre)):
         E[:], scale = 0.0, 1.0
-    E /= scale or 1.0
+    E /= scale
     probe = LogisticRegression(C=_C, max_iter=1000).fit(E, codes, sample_weight=weight)
-    slopes, levels = probe.coef_ / (scale or 1.0), probe.intercept_
+    slopes, levels = probe.coef_ / scale, probe.intercept_
     if len(levels) == 1:
         # Of two classes it has the difference alone.
         slopes, levels = np.vstack([-slopes, slopes]) / 2, np.append(-levels, levels) / 2
