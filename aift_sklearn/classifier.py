@@ -69,8 +69,9 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         pools, is then no dead end.
     replay : {"mixed", "hard", "all", "none"}, default="mixed"
         What `partial_fit` trains on besides the new candidates. "hard": those labelled before that
-        the model, *before* the update, misclassifies (ACFT(HQ)); "mixed": these and others drawn at
-        random, as many in all as are new, or more if more are hard; "all": all of them (ACFT(LQ));
+        the model, *before* the update, misclassifies (ACFT(HQ)); "mixed": those that it
+        misclassifies as a whole, by patch 0 alone, and others drawn at random, as many in all as
+        are new, or more if more are hard; "all": all of them (ACFT(LQ));
         "none": none (ACFT(Q)). An estimator without ``partial_fit`` forgets when it is fitted, so
         it is given all of them, but for "none". The head of a `CNNClassifier` is fitted to all of
         them, whatever is replayed (``linear_probe``), but for "none" and in calls that hold images
@@ -222,6 +223,10 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
         proba = self.predict_proba(X)
         return np.asarray(self.classes_[proba.argmax(axis=1)])
 
+    def _predict_whole(self, X: Any) -> Array:
+        P: NDArray[np.float32] = self._pass_over(X, lambda whole, X: whole.predict(X, [0]), 1)
+        return np.asarray(self.classes_[P[:, 0].argmax(axis=1)])
+
     def score_candidates(self, X: Any, **consistency: Any) -> Floats:
         """Score how much the label of each candidate would teach the model.
 
@@ -318,12 +323,14 @@ class AIFTClassifier(SaveMixin, ContinualClassifier):
     def _reduce(self, X: Any, function: Callable[[Array], Array]) -> Array:
         return self._pass_over(X, lambda whole, X: whole.reduce(X, function))
 
-    def _pass_over(self, X: Any, action: Callable[[PoolPass, Any], T]) -> T:
+    def _pass_over(
+        self, X: Any, action: Callable[[PoolPass, Any], T], n_views: int | None = None
+    ) -> T:
         """Check the pool, and do something with it through the engine that suits it."""
         check_is_fitted(self)
         X = check_pool(self, X)
         model = PatchModel.from_classifier(self)
-        return self._run(model, X, lambda whole: action(whole, X))
+        return self._run(model, X, lambda whole: action(whole, X), n_views)
 
     def _run(
         self, model: PatchModel, X: Any, action: Callable[[PoolPass], T], n_views: int | None = None

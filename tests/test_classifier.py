@@ -117,6 +117,16 @@ class FlippingReader(Reader):
         return self
 
 
+class CountingReader(FlippingReader):
+    """Counts the patches that it predicts."""
+
+    n_predicted_ = 0
+
+    def predict_proba(self, X):
+        self.n_predicted_ += len(X)
+        return super().predict_proba(X)
+
+
 class WeighedReader(FlippingReader):
     """Takes weights, and looks at none."""
 
@@ -262,7 +272,7 @@ def test_hard_asks_the_present_model_in_every_round():
 
 
 def test_mixed_replays_as_many_as_are_new_the_hard_ones_first():
-    # Of the memory 1, 2 and 5 are hard.
+    # By patch 0 the model misses 1, 3 and 5.
     seen = {}
     for n_new in (1, 3, 5, 9):
         new = candidates([[0.5] * 4] * n_new, first=6)
@@ -272,7 +282,7 @@ def test_mixed_replays_as_many_as_are_new_the_hard_ones_first():
             (called,) = clf.estimator_.seen("partial_fit")
             assert called[-n_new:] == list(range(6, 6 + n_new))
             replayed = called[:-n_new]
-            assert {1, 2, 5} <= set(replayed)
+            assert {1, 3, 5} <= set(replayed)
             assert len(replayed) == len(set(replayed)) == min(6, max(3, n_new))
             seen.setdefault(n_new, set()).add(tuple(replayed))
     # The others are drawn.
@@ -288,7 +298,18 @@ def test_mixed_does_not_count_what_weighs_nothing():
     clf = AIFTClassifier(WeighedReader(), random_state=0)
     clf.partial_fit(MEMORY, MEMORY_LABELS, sample_weight=[1, 0, 1, 0, 1, 1])
     clf.partial_fit(candidates([[0.5] * 4] * 3, first=6), [0] * 3, sample_weight=[1, 1, 1])
-    assert clf.estimator_.seen("partial_fit") in ([[0, 2, 5, 6, 7, 8]], [[2, 4, 5, 6, 7, 8]])
+    # By patch 0 the model misses 5, and 1 and 3, which weigh nothing.
+    (called,) = clf.estimator_.seen("partial_fit")
+    assert 5 in called
+    assert called[3:] == [6, 7, 8]
+    assert set(called[:3]) <= {0, 2, 4, 5}
+
+
+def test_mixed_reads_one_patch_of_each_candidate_and_hard_reads_all():
+    for replay, n_patches in (("mixed", 1), ("hard", 4)):
+        clf = AIFTClassifier(CountingReader(), replay=replay).partial_fit(MEMORY, MEMORY_LABELS)
+        clf.partial_fit(NEW, NEW_LABELS)
+        assert clf.estimator_.n_predicted_ == 6 * n_patches
 
 
 @pytest.mark.parametrize(("replay", "first"), [("none", 6), ("all", 0)])

@@ -49,6 +49,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> Array:
         """Predict the class of each candidate, by which the hard ones are told."""
 
+    @abstractmethod
+    def _predict_whole(self, X: Any) -> Array:
+        """Predict it by patch 0 alone, the whole candidate, in a fraction of the time."""
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **fit_params: Any) -> Self:
         """Train from the pre-trained state, forgetting all labels seen before (RFT, AFT).
 

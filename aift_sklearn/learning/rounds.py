@@ -88,8 +88,10 @@ def next_round(classifier: Any, taught: Memory) -> None:
     if classifier.replay == "none" and not one_class:
         replayed = replayed[:0]
     elif classifier.replay != "all" and hasattr(classifier.estimator_, "partial_fit"):
-        # Found by the model as it is, before anything changes.
-        wrong = classifier.predict(memory.X[:n_before]) != memory.y[:n_before]
+        # Found by the model as it is, before anything changes; as in the papers, or in less time.
+        hard = classifier.replay == "hard"
+        predict = classifier.predict if hard else classifier._predict_whole
+        wrong = predict(memory.X[:n_before]) != memory.y[:n_before]
         weight = memory.sample_weight
         counts = np.ones(n_before, dtype=bool) if weight is None else weight[:n_before] > 0
         replayed = np.flatnonzero(wrong & counts)

@@ -73,8 +73,8 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
     linear_probe : bool, default=True
         Begin fine-tuning with a head that is a logistic regression on the pre-trained embeddings,
         in place of one of zeros, whose first gradients would spoil them. A `partial_fit` that is
-        given ``memory`` fits the head anew, before and after (and with trainable="head" there is
-        nothing else to learn). Only of a pre-trained backbone.
+        given ``memory`` ends with such a head (and with trainable="head" there is nothing else to
+        learn). Only of a pre-trained backbone.
     lr : float, default=2e-4
         Largest learning rate of the backbone; in each call it rises to that and falls to zero. A
         larger value learns faster and forgets more. With 0 no weight is trained.
@@ -289,9 +289,10 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
 
         memory : tuple (X, y) or (X, y, sample_weight), optional
             All images that were ever labelled, these among them. With ``linear_probe`` the head is
-            fitted to them before and after, whatever images the network is fine-tuned on: so it
-            forgets no class. That takes two passes over them. Left alone in a first call, and in
-            one that holds images out.
+            fitted to them in the end, whatever images the network is fine-tuned on: so it forgets
+            no class. That takes a pass over them, and another where they have a class that the
+            head does not tell yet, since then it is fitted in the beginning too. Left alone in a
+            first call, and in one that holds images out.
 
         Returns
         -------
@@ -368,7 +369,7 @@ class CNNClassifier(SaveMixin, EmbeddingMixin, ClassifierMixin, BaseEstimator):
         told = self._probed_classes
         if first:
             told = told[:0]
-        if probed is not None:
+        if probed is not None and not np.isin(probed[0].y, told).all():
             found = fit_head(network, *probed, seed)
             told = found if len(found) else told
         settings = settings.of_head(probed=bool(np.isin(learnt.y, told).all()))

@@ -74,6 +74,24 @@ class PoolPass:
         self.engine.begin(pool)
         return self.scan(pool, lambda found: {"result": function(found.proba)})["result"]
 
+    def predict(self, pool: Any, views: Sequence[int]) -> Floats:
+        """Predict some patches of every candidate.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        views : sequence of int
+            Positions of the patches, k of them.
+
+        Returns
+        -------
+        ndarray of shape (n, k, K), float32
+            Their probabilities.
+        """
+        self.engine.begin(pool)
+        return self.scan(pool, lambda found: {"P": found.proba}, views=views)["P"]
+
     def embed(self, pool: Any) -> Floats:
         """Embed whole candidates, patch 0 of each.
 

@@ -244,6 +244,32 @@ def test_training_begins_with_a_head_that_knows_the_memory():
     assert losses["with"] < 0.6 * losses["without"]
 
 
+def embeddings_of_a_call(cnn, X, y, **how):
+    """How many images a call embeds without gradients."""
+    n_embedded = []
+
+    def note(module, given, out):
+        if not torch.is_grad_enabled():
+            n_embedded.append(len(out))
+
+    handle = cnn.module_.backbone.register_forward_hook(note)
+    cnn.partial_fit(X, y, **how)
+    handle.remove()
+    return sum(n_embedded)
+
+
+def test_the_memory_is_embedded_once_or_twice_where_it_has_a_class_that_is_new_to_the_head():
+    X, y = rows(60, 3)
+    params = {"lr": 1e-3, "batch_size": 64}
+    tells = probed(**params).partial_fit(X[:9], y[:9])
+    lacks = probed(**params).partial_fit(X[:2], y[:2], classes=[0, 1, 2])
+    looks = embeddings_of_a_call(copy.deepcopy(tells), X[:3], y[:3])
+    memory = X[:9], y[:9]
+    assert embeddings_of_a_call(tells, X[:3], y[:3], memory=memory) == looks + 9
+    assert embeddings_of_a_call(lacks, X[:3], y[:3], memory=memory) == looks + 18
+    assert embeddings_of_a_call(lacks, X[:3], y[:3], memory=memory) == looks + 9
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -371,7 +397,8 @@ def interrupted(n_embedded):
     torch.manual_seed(0)
     body = Interrupted()
     cnn = CNNClassifier(body, lr=0.02, max_epochs=2, batch_size=64, random_state=0)
-    cnn.fit(X[:20], y[:20])
+    # The head is to be told of a class: the memory is embedded before training, too.
+    cnn.partial_fit(X[:2], y[:2], classes=[0, 1, 2])
     before, whole = copy.deepcopy(cnn), copy.deepcopy(cnn)
     whole.partial_fit(X, y, memory=(X, y))
     cnn.module_.backbone.body.left = n_embedded
