@@ -27,6 +27,7 @@ from .errors import (
 )
 from .learning.weights import accepts_weights, embeds_alike
 from .memory import Memory
+from .pools.base import Pool, broken_items
 from .query import aift_sampling
 from .query.places import PoolPlaces
 from .query.pool import random_generator
@@ -167,7 +168,9 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         Parameters
         ----------
         X_pool : array-like of shape (n, ...)
-            Unlabelled candidates; anything that has a shape and takes indices will do.
+            Unlabelled candidates; anything that has a shape and takes indices will do, a `Pool`
+            of files above all: what turns out not to be readable is not asked for, and is in its
+            ``broken`` afterwards.
         *query_args, **query_kwargs
             Handed to the query strategy, ``n_instances`` above all.
         return_metrics : bool, default=False
@@ -182,6 +185,25 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         metrics : ndarray of shape (b,) or None
             Their scores, with ``return_metrics`` and where the strategy gives them.
         """
+        if not isinstance(X_pool, Pool):
+            indices, rows, metrics = self._query(X_pool, *query_args, **query_kwargs)
+            return (indices, rows, metrics) if return_metrics else (indices, rows)
+        pool, groups = X_pool.sound(), query_kwargs.pop("groups", None)
+        while True:
+            places = np.flatnonzero(np.isin(X_pool.ids, pool.ids))
+            if groups is not None:
+                # Of another length, the strategy refuses them.
+                all_match = len(groups) == len(X_pool)
+                query_kwargs["groups"] = np.asarray(groups)[places] if all_match else groups
+            indices, rows, metrics = self._query(pool, *query_args, **query_kwargs)
+            if not len(broken_items(pool)):
+                break
+            # Zeros stood in the place of what could not be read.
+            pool = pool.sound()
+        return (places[indices], rows, metrics) if return_metrics else (places[indices], rows)
+
+    def _query(self, X_pool: Any, *query_args: Any, **query_kwargs: Any) -> tuple[Any, Any, Any]:
+        """Ask once: positions, candidates, and scores where the strategy gives them."""
         if not self._stands_for_one_pool:
             self._places = None
             if self._weighs():
@@ -193,8 +215,7 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         # modAL from 0.4.2 on wants (indices, metrics) from a strategy, 0.4.1 indices.
         indices, metrics = result if isinstance(result, tuple) else (result, None)
         indices = np.asarray(indices)
-        rows = pick_rows(X_pool, indices)
-        return (indices, rows, metrics) if return_metrics else (indices, rows)
+        return indices, pick_rows(X_pool, indices), metrics
 
     def set_pool(self, X_pool: Any) -> AIFTLearner:
         """Tell for which pool the labels stand, from now on, whatever is queried.
@@ -215,6 +236,9 @@ class AIFTLearner(SaveMixin, ActiveLearner):
         places = PoolPlaces(self.estimator, X_pool)
         if self._weighs():
             places.embed_pool()
+            while len(broken_items(places.X_pool)):
+                places = PoolPlaces(self.estimator, places.X_pool.sound())
+                places.embed_pool()
         self._places, self._stands_for_one_pool = places, True
         return self
 

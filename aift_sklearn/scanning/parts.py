@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .._checks import as_array
 from ..errors import DataError
+from ..pools.base import Pool
 from ..progress import ProgressBar
 
 __all__ = ["Part", "as_parts", "scan"]
@@ -44,6 +45,9 @@ class Part(NamedTuple):
 
     def read(self, pool: Any) -> Array:
         """Read them as an array, or raise DataError where the pool gives others than it says."""
+        if self.rows is not None and isinstance(pool, Pool):
+            # One that reads candidates singly is not to read those between.
+            return np.asarray(pool[self.start + self.rows])
         part = as_array(pool[self.start : self.stop])
         expected = (self.stop - self.start, *np.shape(pool)[1:])
         if part.shape != expected:

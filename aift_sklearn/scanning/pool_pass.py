@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .._checks import as_array, check_images
 from .._threads import blas_threads
 from ..errors import DataError, NonFiniteOutputError
+from ..pools.base import Pool
 from ..progress import ProgressBar
 from ..scores import patch_consistency
 from ..selection import check_n_instances, top
@@ -159,6 +160,8 @@ class PoolPass:
     ) -> dict[str, Array]:
         """Score every candidate: ``score`` (n,), float64, and ``proba`` (n, K), float32.
 
+        Those of a `Pool` that cannot be read have NaN.
+
         Parameters
         ----------
         pool : sliceable of shape (n, ...)
@@ -174,7 +177,7 @@ class PoolPass:
             proba = found.proba.mean(axis=1, dtype=np.float64).astype(np.float32)
             return {"score": patch_consistency(found.proba, **consistency), "proba": proba}
 
-        return self.scan(pool, work, shards=shards)
+        return self.scan(pool, work, shards=shards, mark_broken=True)
 
     def top(
         self,
@@ -210,11 +213,20 @@ class PoolPass:
         """
         shape = tuple(np.shape(pool))
         check_n_instances(b, shape[0])
+        # A race reads candidates again and again, which a pool of files takes long for.
+        racing = racing and not isinstance(pool, Pool)
         if racing and self.engine.races(shape) and self.engine.n_patches(shape) is not None:
             outcome = self.race(pool, b, shards=shards, **consistency)
             return outcome.indices, outcome.scores
         scores = self.score(pool, shards, **consistency)["score"]
-        indices = top(scores, b)
+        broken = np.isnan(scores)
+        if b > len(scores) - broken.sum():
+            raise DataError(
+                f"{broken.sum()} of {len(scores)} candidates cannot be read, so that there are not "
+                f"{b} to choose; ask for fewer."
+            )
+        rows = np.flatnonzero(~broken)
+        indices = rows[top(scores[rows], b)]
         return indices, scores[indices]
 
     def race(self, pool: Any, b: int, *, shards: Shards | None = None, **consistency: Any) -> Race:
@@ -239,6 +251,7 @@ class PoolPass:
         rows: NDArray[np.intp] | None = None,
         shards: Shards | None = None,
         out: dict[str, Array] | None = None,
+        mark_broken: bool = False,
     ) -> dict[str, Array]:
         """Compute part by part: arrays with a row for each candidate that is wanted.
 
@@ -256,6 +269,8 @@ class PoolPass:
             Keeps what is finished.
         out : dict of str to ndarray, optional
             Arrays that results are put into.
+        mark_broken : bool, default=False
+            Whether results of candidates that could not be read are NaN.
         """
         pool = pool if hasattr(pool, "shape") else as_array(pool)
         shape = tuple(pool.shape)
@@ -271,7 +286,11 @@ class PoolPass:
                 finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
                 if not finite.all():
                     raise _non_finite(part, np.flatnonzero(~finite)[:5].tolist())
-            return function(found)
+            results = function(found)
+            if mark_broken and (broken := _broken_of(pool, part)):
+                for values in results.values():
+                    values[broken] = np.nan
+            return results
 
         n = shape[0] if rows is None else len(rows)
         size = self._part_size(pool, n, views, embed)
@@ -307,6 +326,14 @@ class PoolPass:
             # A type of another library, such as torch's.
             item = 4
         return max(1, min(size, _PART_BYTES // max(1, int(item * math.prod(shape[1:])))))
+
+
+def _broken_of(pool: Any, part: Part) -> list[int]:
+    """Places in a part of candidates that could not be read."""
+    known = pool.broken if isinstance(pool, Pool) else {}
+    if not known:
+        return []
+    return [k for k in range(part.n) if str(pool.ids[part.position(k)]) in known]
 
 
 def _non_finite(part: Part, rows: list[int]) -> NonFiniteOutputError:

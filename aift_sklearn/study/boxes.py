@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from .._checks import check_int, check_number
 from .._writing import as_path
 from ..errors import AIFTError, DataError
-from ..progress import track
-from .datasets import Dataset, split_dataset
-from .image_headers import (
+from ..pools.annotations import CORNERS
+from ..pools.crops import Sheet, describe_unusable, usable_boxes
+from ..pools.decoding import decode
+from ..pools.image_headers import (
     ImageHeader,
     describe_left_out,
     list_some,
@@ -25,16 +26,15 @@ from .image_headers import (
     refuse_deep,
     why_unreadable,
 )
-from .images import decode
+from ..pools.listings import find_listed_file, read_listing
+from ..progress import track
+from .datasets import Dataset, split_dataset
 from .labels import label_of_name, note_similar_names
-from .listings import find_listed_file, read_listing
 
 __all__ = ["crop_boxes", "load_boxes"]
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
-
-_CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
 
 def load_boxes(
@@ -83,13 +83,14 @@ def load_boxes(
     check_number("context", context, low=0.1, high=100)
     if field is not None:
         check_number("field", field, low=1)
-    table = read_listing(path / "boxes.csv", ["image", *_CORNERS, "label"], ["group"])
-    corners = table[_CORNERS].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    listed = read_listing(path / "boxes.csv", ["image", *CORNERS, "label"], ["group"])
+    table = pd.DataFrame(listed, dtype=object)
+    corners = table[CORNERS].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     folder = path / "images" if (path / "images").is_dir() else path
     names, of_image = np.unique(table["image"].to_numpy().astype(str), return_inverse=True)
     files = [find_listed_file(folder, name) for name in names]
     headers = _read_headers(files)
-    good = _usable(corners, np.array([header.size for header in headers])[of_image])
+    good = usable_boxes(corners, np.array([header.size for header in headers])[of_image])
     if not good.any():
         raise DataError(f"{path / 'boxes.csv'} holds no usable box among {len(table)}.")
     kept = table[good].reset_index(drop=True)
@@ -106,7 +107,7 @@ def load_boxes(
         f"{size} x {size}. Split by {'group' if 'group' in table else 'image'}.",
         source=str(path),
         notes=[
-            *_left_out(table, good),
+            *describe_unusable(_named(table[~good])),
             *describe_left_out(shown, headers),
             *note_similar_names(kept["label"]),
         ],
@@ -196,37 +197,7 @@ def crop_boxes(
     except Exception as error:  # Pillow raises whatever its decoders do
         reason = why_unreadable(path, error)
         raise DataError(f"the image {printable(path)} cannot be read ({reason}).") from error
-    pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    crops = [_crop(pixels, box, size, context, field) for box in boxes]
-    cut = np.stack(crops) if crops else np.empty((0, size, size, *pixels.shape[2:]), np.uint8)
-    cut = cut[:, None] if cut.ndim == 3 else cut.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(cut)
-
-
-def _crop(
-    pixels: Bytes,
-    box: tuple[float, float, float, float],
-    size: int,
-    context: float,
-    field: float | None,
-) -> Bytes:
-    """Cut one square out of an image (H, W) or (H, W, 3) and scale it."""
-    from PIL import Image
-
-    xmin, ymin, xmax, ymax = box
-    half = (field or context * max(xmax - xmin, ymax - ymin)) / 2
-    x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
-    height, width = pixels.shape[:2]
-    # Padded only as far as this box needs it.
-    left, top = max(0, int(np.ceil(half - x))), max(0, int(np.ceil(half - y)))
-    right, bottom = max(0, int(np.ceil(x + half - width))), max(0, int(np.ceil(y + half - height)))
-    if left or top or right or bottom:
-        margins = ((top, bottom), (left, right), (0, 0))[: pixels.ndim]
-        pixels = np.pad(pixels, margins, mode="symmetric")
-    x, y = x + left, y + top
-    square = (x - half, y - half, x + half, y + half)
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=square))
+    return Sheet(pixels).cut(boxes, size, context, field)
 
 
 def _read_headers(files: list[Path]) -> list[ImageHeader]:
@@ -243,23 +214,6 @@ def _read_headers(files: list[Path]) -> list[ImageHeader]:
         )
     refuse_deep([printable(file) for file in files], [header.depth for header in headers])
     return headers
-
-
-def _usable(corners: Array, sizes: Array) -> NDArray[np.bool_]:
-    """Boxes (n, 4) with an area, that overlap their image (n, 2)."""
-    with np.errstate(invalid="ignore"):
-        sides = corners[:, 2:] - corners[:, :2]
-        inside = (corners[:, 2:] > 0).all(axis=1) & (corners[:, :2] < sizes).all(axis=1)
-        good = np.isfinite(corners).all(axis=1) & (sides > 0).all(axis=1) & inside
-    return np.asarray(good)
-
-
-def _left_out(table: pd.DataFrame, good: NDArray[np.bool_]) -> list[str]:
-    if good.all():
-        return []
-    names = _named(table[~good])
-    plural = "box" if len(names) == 1 else "boxes"
-    return [f"{len(names)} {plural} without area or outside the image left out: {list_some(names)}"]
 
 
 def _named(table: pd.DataFrame) -> list[str]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from .._writing import as_path
 from ..errors import DataError
+from ..pools.folder_contents import FolderContents, list_folder
+from ..pools.image_headers import list_some, printable
 from .datasets import Dataset, split_dataset
-from .folder_contents import FolderContents, list_folder
-from .image_headers import list_some, printable
 from .images import ImageFiles
 from .labels import label_of_name, note_similar_names
 from .splits import assign_sides, name_side

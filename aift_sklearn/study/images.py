@@ -5,35 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_int
 from ..errors import DataError
-from ..progress import track
-from .image_headers import (
+from ..pools.decoding import decode, refuse_several_sizes
+from ..pools.image_headers import (
     ImageHeader,
     count_images,
     describe_left_out,
-    open_image,
     printable,
     read_header,
     refuse_deep,
     why_unreadable,
 )
+from ..progress import track
 
-if TYPE_CHECKING:
-    import PIL.Image
-
-__all__ = ["IMAGE_SUFFIXES", "ImageFiles", "read_images"]
+__all__ = ["ImageFiles", "read_images"]
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
-"""File names that are taken for images, in lower case."""
 
 # More files than this are counted, not listed.
 _LISTED = 5
@@ -183,49 +177,3 @@ class ImageFiles:
         if transparent:
             names = [self.names[row] for row in transparent]
             self.notes.append(count_images(names, "transparency, which is dropped"))
-
-
-def decode(path: Path, *, grey: bool, size: int | None = None) -> tuple[Bytes, bool]:
-    """Read the pixels of an image file (C, H, W), and whether something is transparent.
-
-    A JPEG file is decoded at the reduced scale that is next above twice the size.
-    """
-    from PIL import ImageOps
-
-    with open_image(path) as image:
-        if size is not None:
-            image.draft(None, (2 * size, 2 * size))
-        ImageOps.exif_transpose(image, in_place=True)
-        transparent = _is_transparent(image)
-        plain = image.convert("L" if grey else "RGB")
-        if size is not None:
-            plain = _middle_square(plain, size)
-    pixels = np.asarray(plain)
-    return (pixels[None] if grey else pixels.transpose(2, 0, 1)), transparent
-
-
-def refuse_several_sizes(sizes: set[tuple[int, ...]]) -> None:
-    """Refuse images of several sizes (width, height)."""
-    if len(sizes) > 1:
-        listed = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:_LISTED])
-        more = ", ..." if len(sizes) > _LISTED else ""
-        raise DataError(
-            f"the images have {len(sizes)} different sizes (width x height): {listed}{more}; "
-            "expected one. Pass size=64, say, to scale the middle square of each to 64 x 64."
-        )
-
-
-def _is_transparent(image: PIL.Image.Image) -> bool:
-    if image.mode in ("LA", "PA", "RGBA"):
-        lowest, _ = image.getchannel("A").getextrema()
-        return bool(lowest < 255)  # type: ignore[operator]
-    return "transparency" in image.info
-
-
-def _middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
-    from PIL import Image
-
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from .._writing import as_path
 from ..errors import DataError
+from ..pools.image_headers import list_some
+from ..pools.listings import find_listed_file, read_listing
 from .datasets import Dataset, split_dataset
-from .image_headers import list_some
 from .images import ImageFiles
 from .labels import label_of_name, note_similar_names
-from .listings import find_listed_file, read_listing
 from .splits import assign_sides, name_side
 
 __all__ = ["load_csv"]
@@ -51,7 +51,9 @@ def load_csv(
         If a column is missing or a row is incomplete, or images cannot be read.
     """
     path = as_path(path)
-    table, notes = _without_repeats(read_listing(path, ["path", "label"]))
+    table, notes = _without_repeats(
+        pd.DataFrame(read_listing(path, ["path", "label"]), dtype=object)
+    )
     is_test, said = _split_column(path, table)
     files = [find_listed_file(path.parent, name) for name in table["path"]]
     names = [

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pictures import picture, save, sort_into_classes
 
 from aift_sklearn.errors import DataError
+from aift_sklearn.pools.listings import read_listing
 from aift_sklearn.study import load_csv
-from aift_sklearn.study.listings import read_listing
 
 
 @pytest.fixture
@@ -80,11 +80,11 @@ def test_what_a_writer_of_csv_writes_is_read_back(tmp_path_factory, labels):
             read_listing(path, ["path", "label"])
         return
     table = read_listing(path, ["path", "label"])
-    assert table["label"].tolist() == [label.strip() for label in labels]
-    assert table["path"].tolist() == [f"{k}.png" for k in range(len(labels))]
+    assert table["label"] == [label.strip() for label in labels]
+    assert table["path"] == [f"{k}.png" for k in range(len(labels))]
     text = path.read_bytes().decode()
     lines = [text[: text.index(f"\n{k}.png") + 1].count("\n") + 1 for k in range(len(labels))]
-    assert table["line"].tolist() == lines
+    assert [int(line) for line in table["line"]] == lines
 
 
 @pytest.mark.parametrize(

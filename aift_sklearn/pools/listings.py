@@ -6,19 +6,17 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
-import pandas as pd
-
 from .._writing import as_path
 from ..errors import DataError
 
-__all__ = ["find_listed_file", "read_listing"]
+__all__ = ["find_listed_file", "read_listing", "read_rows"]
 
 _SEPARATORS = ",;\t|"
 
 
 def read_listing(
     path: Path, columns: Sequence[str], optional: Sequence[str] = ("group", "split")
-) -> pd.DataFrame:
+) -> dict[str, list[str]]:
     """Read a CSV file with a header.
 
     Columns may be separated by commas, semicolons, tabs or bars; the header may be written in any
@@ -35,7 +33,7 @@ def read_listing(
 
     Returns
     -------
-    DataFrame
+    dict of str to list of str
         The columns, text without spaces around it, and ``line``: where each row begins.
 
     Raises
@@ -43,7 +41,7 @@ def read_listing(
     DataError
         If the file is missing, or no such table; a bad row is named by its line.
     """
-    rows = _read_rows(path)
+    rows, _ = read_rows(path)
     if not rows:
         raise DataError(f"{path} is not a readable CSV file: it is empty.")
     header = [name.strip().lower() for name in rows[0][1]]
@@ -62,8 +60,9 @@ def read_listing(
                 "header. Put quotes around values with a separator in them."
             )
         values.append([*cells, *[""] * (len(header) - len(cells))])
-    table = pd.DataFrame(values, columns=header, dtype=object)[kept]
-    table["line"] = [line for line, _ in rows[1:]]
+    columns_of = dict(zip(header, zip(*values, strict=True), strict=True))
+    table = {name: list(columns_of[name]) for name in kept}
+    table["line"] = [str(line) for line, _ in rows[1:]]
     _check_complete(path, table, kept)
     return table
 
@@ -82,8 +81,21 @@ def find_listed_file(folder: Path, name: str) -> Path:
     return path
 
 
-def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the line where it begins."""
+def read_rows(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
+    """Read a CSV file: rows that are not blank, each with the line where it begins.
+
+    Returns
+    -------
+    rows : list of (int, list of str)
+        The header is the first.
+    separator : str
+        What stands between values.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, or no such table.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
@@ -92,13 +104,13 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
             separator = header[4:5] if named else max(_SEPARATORS, key=header.count)
             if not named:
                 file.seek(0)
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
             rows, begin = [], 1 + named
             for row in reader:
                 if any(cell.strip() for cell in row):
                     rows.append((begin, row))
                 begin = reader.line_num + 1 + named
-            return rows
+            return rows, separator
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}.") from error
     except UnicodeDecodeError as error:
@@ -127,12 +139,12 @@ def _check_header(
         )
 
 
-def _check_complete(path: Path, table: pd.DataFrame, kept: list[str]) -> None:
-    empty = (table[kept] == "").any(axis=1)
-    if empty.any():
-        first = table[empty].iloc[0]
-        blank = [name for name in kept if first[name] == ""]
+def _check_complete(path: Path, table: dict[str, list[str]], kept: list[str]) -> None:
+    empty = [row for row in range(len(table["line"])) if not all(table[name][row] for name in kept)]
+    if empty:
+        first = empty[0]
+        blank = [name for name in kept if not table[name][first]]
         raise DataError(
-            f"{path}, line {first['line']}: a value is missing among {blank}; fill it in, or "
-            f"remove the row ({int(empty.sum())} such rows)."
+            f"{path}, line {table['line'][first]}: a value is missing among {blank}; fill it in, "
+            f"or remove the row ({len(empty)} such rows)."
         )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from .decoding import IMAGE_SUFFIXES
 from .image_headers import list_some, printable
-from .images import IMAGE_SUFFIXES
 
-__all__ = ["FolderContents", "list_folder"]
+__all__ = ["SHEET", "FolderContents", "files_below", "list_folder", "sort_out_images"]
+
+SHEET = "contact-sheet.png"
+"""What `aift scan` draws, which is no candidate."""
 
 # What file managers and archivers leave behind, beside hidden files.
-_JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"}
+_JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", SHEET}
+_OF_DICOM = 'save DICOM as PNG with a fixed window, or open_pool("dicom:FOLDER")'
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class FolderContents:
             dicom = kinds.keys() & {".dcm", ".dicom", ".ima"}
             notes.append(
                 f"files left out{f' of {within}' if within else ''}, no images that are read: "
-                f"{counted}" + (" (save DICOM as PNG with a fixed window)" if dicom else "")
+                f"{counted}" + (f" ({_OF_DICOM})" if dicom else "")
             )
         return notes
 
@@ -86,12 +91,12 @@ def list_folder(path: Path) -> FolderContents:
     folders = sorted(
         entry.name for entry in os.scandir(path) if _is_wanted(entry.name) and entry.is_dir()
     )
-    loose, others = _sorted_out(
+    loose, others = sort_out_images(
         [entry for entry in path.iterdir() if _is_wanted(entry.name) and not entry.is_dir()]
     )
     images = {}
     for name in folders:
-        inside, rest = _sorted_out(_files_below(path / name))
+        inside, rest = sort_out_images(files_below(path / name))
         others += rest
         if inside:
             images[name] = inside
@@ -102,8 +107,8 @@ def _is_wanted(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _JUNK
 
 
-def _sorted_out(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Images, and other files."""
+def sort_out_images(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell images from other files by their names; both sorted."""
     files = sorted(files)
     is_image = [file.suffix.lower() in IMAGE_SUFFIXES for file in files]
     return (
@@ -112,7 +117,23 @@ def _sorted_out(files: list[Path]) -> tuple[list[Path], list[Path]]:
     )
 
 
-def _files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> list[Path]:
+    """List all files in a folder and below, without hidden ones and file managers' leftovers.
+
+    Links are followed, but in no circle, and not to a folder above.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    unlisted : callable, optional
+        Called with the error of a folder that cannot be listed; by default it is raised.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed.
+    """
     # A link to a folder above would bring in the other classes.
     seen = {os.path.realpath(above) for above in Path(os.path.abspath(folder)).parents}
     seen |= {os.path.realpath(above) for above in folder.resolve().parents}
@@ -121,7 +142,7 @@ def _files_below(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
 
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=unlisted or refuse):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._warnings import silent_thread
 from ..errors import DataTypeError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def read_header(path: Path) -> ImageHeader:
     with open_image(path) as image:
         return ImageHeader(
             size=_shown_size(image),
-            grey=image.mode in ("1", "L", "LA"),
+            grey=image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F")),
             depth=_depth(image),
             n_extra=_count_extra_channels(image),
             # Last, since it moves through the file.
@@ -101,11 +101,9 @@ def open_image(path: Path) -> Iterator[PIL.Image.Image]:
     """Open an image file of the formats that are read, without warnings of odd metadata."""
     from PIL import Image
 
-    with warnings.catch_warnings():
-        # Among them that of a large image: Pillow refuses by itself what is twice as large.
-        warnings.simplefilter("ignore")
-        with Image.open(path, formats=_known_formats()) as image:
-            yield image
+    # Among them that of a large image: Pillow refuses by itself what is twice as large.
+    with silent_thread(), Image.open(path, formats=_known_formats()) as image:
+        yield image
 
 
 def refuse_deep(paths: Sequence[str], depths: Sequence[str]) -> None:
@@ -152,9 +150,11 @@ def describe_left_out(names: Sequence[str], headers: Sequence[ImageHeader]) -> l
     named = list(zip(names, headers, strict=True))
     pages = [name for name, header in named if header.n_pages > 1]
     extra = [name for name, header in named if header.n_extra]
+    crushed = [name for name, header in named if header.depth and not header.grey]
     found = (
         (pages, "several pages or frames, of which the first is read"),
         (extra, "further channels, which are left out"),
+        (crushed, "more than 8 bits of colour, of which the upper 8 are read"),
     )
     return [count_images(these, what) for these, what in found if these]
 
@@ -200,9 +200,12 @@ def why_unreadable(path: Path, error: Exception) -> str:
 
 
 def printable(path: Path | str) -> str:
-    """Return a path as text for one line, whatever characters its name has."""
+    """Return a path as text for one line, whatever characters its name has.
+
+    With spaces at its ends, which tables drop, it is put between quotes.
+    """
     text = os.fspath(path)
-    return text if text.isprintable() else repr(text)
+    return text if text.isprintable() and text == text.strip() else repr(text)
 
 
 def _is_url(path: Path) -> bool:
@@ -216,7 +219,7 @@ def _why_unknown(path: Path) -> str:
     if not start:
         return "an empty file"
     if start[128:] == b"DICM":
-        return "a DICOM file; save it as PNG with a fixed window first"
+        return 'a DICOM file; save it as PNG with a fixed window, or open_pool("dicom:FOLDER")'
     return f"no image of the formats that are read: {', '.join(_FORMATS)}"
 
 

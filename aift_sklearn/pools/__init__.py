@@ -1,0 +1,22 @@
+"""Pools where the images are: read when they are asked for, with an id for every candidate."""
+
+from .arrays import ArrayPool, open_array
+from .base import Pool
+from .boxed import BoxedImages
+from .contact_sheet import contact_sheet
+from .dicom import DicomFolder
+from .image_folder import ImageFolder, ImageList
+from .opening import open_pool, open_sized
+
+__all__ = [
+    "ArrayPool",
+    "BoxedImages",
+    "DicomFolder",
+    "ImageFolder",
+    "ImageList",
+    "Pool",
+    "contact_sheet",
+    "open_array",
+    "open_pool",
+    "open_sized",
+]
