@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from .._checks import check_int, check_number
 from ..errors import DataError
+from .draws import draw_test
 from .thumbnails import thumbnail_uri
 
-__all__ = ["Dataset", "ImageSource", "split_dataset"]
+__all__ = ["Dataset", "ImageSource", "candidate_name", "split_dataset"]
 
 Array = NDArray[Any]
 Ints = NDArray[np.intp]
@@ -29,8 +30,6 @@ _LISTED = 8
 _NAMED = 5
 # Thumbnails of each class in a notebook.
 _SHOWN = 6
-# Orders of the groups that are tried for a split.
-_SPLIT_DRAWS = 16
 # Share of the candidates by which a test set may miss its size without a word.
 _SHARE_TOLERANCE = 0.015
 
@@ -57,6 +56,8 @@ class Dataset:
         Where the images come from and under which terms.
     notes : tuple of str
         What was left out, and why.
+    ids, ids_test : ndarray of str, shape (n,) and (n_test,), or None
+        What each candidate is called, such as its file.
     """
 
     name: str
@@ -70,6 +71,8 @@ class Dataset:
     source: str
     licence: str
     notes: tuple[str, ...] = ()
+    ids: NDArray[np.str_] | None = None
+    ids_test: NDArray[np.str_] | None = None
 
     @property
     def classes(self) -> NDArray[np.str_]:
@@ -104,7 +107,8 @@ class Dataset:
             members = np.flatnonzero(self.y == c)
             shown = members[:_SHOWN] if self.X.ndim == 4 else ()
             pictures = " ".join(
-                f'<img src="{thumbnail_uri(np.asarray(self.X[i]))}" width="48" alt="candidate {i}">'
+                f'<img src="{thumbnail_uri(np.asarray(self.X[i]))}" width="48" '
+                f'alt="{escape(candidate_name(self, i))}">'
                 for i in shown
             )
             parts.append(
@@ -120,6 +124,19 @@ class Dataset:
         notes = [*self.notes[:_LISTED], f"Licence: {self.licence}"]
         parts += [f"<p>{escape(note)}</p>" for note in notes]
         return "\n".join(parts)
+
+
+def candidate_name(dataset: Any, row: int) -> str:
+    """Name a candidate of a pool: its id, or else its row.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> candidate_name(SimpleNamespace(ids=["a.png"]), 0), candidate_name(SimpleNamespace(), 0)
+    ('a.png', 'candidate 0')
+    """
+    ids = getattr(dataset, "ids", None)
+    return f"candidate {row}" if ids is None else str(ids[row])
 
 
 class ImageSource(Protocol):
@@ -175,7 +192,7 @@ def split_dataset(
     random_state : int, default=0
         Seed of the split, the order and the draws.
     candidate_names : sequence of str, optional
-        What a note calls each candidate, such as its file; by default its row.
+        What each candidate is called, such as its file; kept as ``ids``.
 
     Returns
     -------
@@ -207,7 +224,7 @@ def split_dataset(
     _check_classes(y)
     notes = list(notes)
     if is_test is None:
-        test = _draw_test(y, groups, test_fraction, seed)
+        test = draw_test(y, groups, test_fraction, seed)
         pool = np.setdiff1d(np.arange(len(y)), test)
         if groups is not None:
             notes.extend(_share_note(len(test), len(y), test_fraction))
@@ -240,6 +257,8 @@ def split_dataset(
         source=source,
         licence=licence,
         notes=tuple(notes),
+        ids=None if candidate_names is None else np.asarray(candidate_names, dtype=str)[pool],
+        ids_test=None if candidate_names is None else np.asarray(candidate_names, dtype=str)[test],
     )
 
 
@@ -252,90 +271,6 @@ def _check_classes(y: Array) -> None:
             f"class {str(classes[counts.argmin()])!r} has one candidate; expected at least two, "
             "one to ask for and one to test with. Leave the class out, or merge it with another."
         )
-
-
-def _draw_test(y: Array, groups: Array | None, fraction: float, seed: int) -> Ints:
-    rng = np.random.default_rng(seed)
-    if groups is not None:
-        return _draw_test_groups(y, groups, fraction, rng)
-    # By hand, since every class, however rare, must have a member on either side.
-    test: list[int] = []
-    for members in (np.flatnonzero(y == c) for c in np.unique(y)):
-        n_test = min(max(1, round(fraction * len(members))), len(members) - 1)
-        test.extend(rng.permutation(members)[:n_test].tolist())
-    return np.sort(test)
-
-
-def _draw_test_groups(y: Array, groups: Array, fraction: float, rng: np.random.Generator) -> Ints:
-    """Draw whole groups, as near as they allow to the fraction in all and in every class."""
-    names, group_of = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        raise DataError(
-            f"all {len(y)} candidates are of the group {names.tolist()[0]!r}; expected two groups "
-            "or more, since none may be on both sides. Pass no groups if candidates are unrelated."
-        )
-    classes, class_of = np.unique(y, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)))
-    np.add.at(counts, (group_of.ravel(), class_of.ravel()), 1)
-    in_test = _move_groups(_fill_test_side(counts, fraction, rng), counts, fraction)
-    drawn = in_test[group_of.ravel()]
-    for side, rows in (("test set", drawn), ("pool", ~drawn)):
-        missing = np.setdiff1d(y, y[rows])
-        if len(missing):
-            raise DataError(
-                f"no candidate of {missing.tolist()} is in the {side} when whole groups are "
-                "split; try another random_state, or leave the class out."
-            )
-    return np.flatnonzero(drawn)
-
-
-def _fill_test_side(
-    counts: NDArray[np.float64], fraction: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Take groups in random order where that helps; the best of several orders.
-
-    ``counts`` are those of groups by class, (G, K).
-    """
-    orders = np.stack([rng.permutation(len(counts)) for _ in range(_SPLIT_DRAWS)])
-    in_test = np.zeros(orders.shape, dtype=bool)
-    inside = np.zeros((_SPLIT_DRAWS, counts.shape[1]))
-    for groups in orders.T:
-        added = inside + counts[groups]
-        better = _split_error(added, counts, fraction) < _split_error(inside, counts, fraction)
-        in_test[np.arange(_SPLIT_DRAWS), groups] = better
-        inside[better] = added[better]
-    return np.asarray(in_test[_split_error(inside, counts, fraction).argmin()])
-
-
-def _move_groups(
-    in_test: NDArray[np.bool_], counts: NDArray[np.float64], fraction: float
-) -> NDArray[np.bool_]:
-    """Move single groups to the other side as long as that helps."""
-    inside = counts[in_test].sum(axis=0)
-    for _ in range(len(counts)):
-        moved = inside + np.where(in_test, -1, 1)[:, None] * counts
-        errors = _split_error(moved, counts, fraction)
-        best = int(errors.argmin())
-        if not errors[best] < _split_error(inside, counts, fraction) - 1e-12:
-            break
-        in_test[best] = ~in_test[best]
-        inside = moved[best]
-    return in_test
-
-
-def _split_error(inside: NDArray[np.float64], counts: NDArray[np.float64], fraction: float) -> Any:
-    """How far a test set with these class counts (..., K) is from what was asked.
-
-    A class missing on a side counts most, then the share of all candidates, then that of each
-    class.
-    """
-    per_class, n = counts.sum(axis=0), counts.sum()
-    missing = (inside < 1).sum(axis=-1) + (per_class - inside < 1).sum(axis=-1)
-    in_all = np.abs(inside.sum(axis=-1) / n - fraction)
-    in_classes = np.abs(inside / per_class - fraction).mean(axis=-1)
-    # Beyond the largest group the share outweighs the classes, which differ by 1 at most.
-    beyond = np.maximum(0, in_all - counts.sum(axis=1).max() / n)
-    return 1e6 * missing + 1e3 * beyond + 2 * in_all + in_classes
 
 
 def _share_note(n_test: int, n: int, fraction: float) -> list[str]:

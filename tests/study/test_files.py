@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from types import SimpleNamespace
 from typing import ClassVar
@@ -29,6 +30,7 @@ from aift_sklearn.study import (
     split_dataset,
 )
 from aift_sklearn.study.boxes import crop_boxes
+from aift_sklearn.study.datasets import candidate_name
 from aift_sklearn.study.images import read_images
 
 
@@ -79,6 +81,18 @@ def test_groups_stay_together_and_classes_in_proportion():
     assert not set(split.groups) & set(split.groups_test)
     assert 80 <= len(split.y_test) <= 120
     assert abs((split.y == "a").mean() - (split.y_test == "a").mean()) < 0.12
+
+
+def test_candidates_keep_their_names(folder):
+    data = load_folder(folder, max_pool=5, max_test=3)
+    for images, ids in ((data.X, data.ids), (data.X_test, data.ids_test)):
+        assert len(ids) == len(images)
+        for image, name in zip(images, ids, strict=True):
+            expected = np.asarray(Image.open(folder / name)).transpose(2, 0, 1)
+            np.testing.assert_array_equal(image, expected)
+    assert candidate_name(data, 2) == data.ids[2]
+    assert f'alt="{data.ids[0]}"' in data._repr_html_()
+    assert candidate_name(dataclasses.replace(data, ids=None), 2) == "candidate 2"
 
 
 def test_the_same_seed_splits_alike_and_another_does_not():

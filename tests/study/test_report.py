@@ -100,7 +100,7 @@ class _Page(HTMLParser):
 
     def candidates(self) -> list[str]:
         return [
-            str(a["alt"]) for t, a in self.tags if t == "img" and "Candidate" in str(a.get("alt"))
+            str(a["alt"]) for t, a in self.tags if t == "img" and "candidate" in str(a.get("alt"))
         ]
 
 
@@ -468,7 +468,7 @@ def test_asked_candidates_are_shown_as_they_are(report, channels) -> None:
     assert len(page.candidates()) == 5 + 2 * 15
     index = 6  # the first that aift asks after the shared batch
     source = next(
-        a["src"] for t, a in page.tags if str(a.get("alt")).startswith(f"Candidate {index},")
+        a["src"] for t, a in page.tags if str(a.get("alt")).startswith(f"candidate {index},")
     )
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
     image = dataset.X[index]
@@ -482,7 +482,7 @@ def test_pictures_are_limited_and_counted(report) -> None:
     assert page.text.count("and 3 more") == 7
     assert not report(max_pictures=0).candidates()
     large = fake_dataset(X=np.zeros((40, 3, 300, 200), np.uint8))
-    image = next(a for t, a in report(dataset=large).tags if "Candidate" in str(a.get("alt")))
+    image = next(a for t, a in report(dataset=large).tags if "candidate" in str(a.get("alt")))
     assert Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))).size == (64, 96)
 
 
@@ -497,7 +497,7 @@ def test_first_batches_that_differ_are_shown_with_their_strategy(report) -> None
 def test_float_pictures_and_numpy_lists(report) -> None:
     table = WIN.assign(asked=[np.array(asked) for asked in WIN["asked"]])  # as Parquet returns
     page = report(table, fake_dataset(X=np.full((40, 1, 6, 6), 0.5, np.float32)))
-    image = next(a for t, a in page.tags if "Candidate" in str(a.get("alt")))
+    image = next(a for t, a in page.tags if "candidate" in str(a.get("alt")))
     shown = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
     assert np.unique(np.asarray(shown)).tolist() == [127]
 
@@ -960,7 +960,7 @@ def test_large_pictures_in_colour_are_stored_as_jpeg(report) -> None:
     noise = rng.integers(0, 256, (40, 3, 96, 96), dtype=np.uint8)
     for X, kind in ((noise, "jpeg"), (np.zeros_like(noise), "png")):
         image = next(a for t, a in report(dataset=fake_dataset(X=X)).tags
-                     if "Candidate" in str(a.get("alt")))  # fmt: skip
+                     if "candidate" in str(a.get("alt")))  # fmt: skip
         assert image["src"].startswith(f"data:image/{kind};base64,")
         shown = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
         assert (shown.size, shown.format) == ((96, 96), kind.upper())

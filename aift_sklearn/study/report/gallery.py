@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from ...errors import ParameterError
 from ...scores import prediction_pattern
+from ..datasets import Dataset, candidate_name
 from ..thumbnails import thumbnail_uri
 from .patterns import draw_patches, is_listed
-
-if TYPE_CHECKING:
-    from ..datasets import Dataset
 
 __all__ = ["gallery"]
 
@@ -81,8 +79,12 @@ def _round(
     given = getattr(row, "pattern", None)
     pictures = []
     for position, (i, P) in enumerate(zip(asked[:most], probabilities, strict=False)):
-        picture = {"uri": thumbnail_uri(np.asarray(dataset.X[i])), "index": i,
-                   "of": by_name[str(dataset.y[i])], "seen": None}  # fmt: skip
+        picture = {
+            "uri": thumbnail_uri(np.asarray(dataset.X[i])),
+            "called": candidate_name(dataset, i),
+            "of": by_name[str(dataset.y[i])],
+            "seen": None,
+        }
         if P is not None:
             letter = given[position] if is_listed(given) else prediction_pattern(P)
             picture["seen"] = _seen(P, str(letter), classes)
