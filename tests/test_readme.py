@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from samples import make_blobs
 from scipy import stats
 
@@ -19,6 +20,7 @@ from aift_sklearn.study import open_dataset
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+FOLDER, LOOP, PIPELINE, SAVING, SCORING = BLOCKS
 
 
 def lines_of(block):
@@ -26,11 +28,20 @@ def lines_of(block):
 
 
 def test_the_examples_are_as_short_as_promised():
-    assert len(BLOCKS) == 4
-    assert len(lines_of(BLOCKS[0])) <= 15
-    assert len(lines_of(BLOCKS[1])) <= 10
-    assert len(lines_of(BLOCKS[2])) <= 5
-    assert len(lines_of(BLOCKS[3])) <= 5
+    assert len(lines_of(LOOP)) <= 15
+    assert len(lines_of(PIPELINE)) <= 10
+    assert all(len(lines_of(block)) <= 5 for block in (FOLDER, SAVING, SCORING))
+
+
+def test_the_example_of_a_folder_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X, _ = make_blobs(30, size=32)
+    (tmp_path / "images").mkdir()
+    for k, image in enumerate(X):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "images" / f"{k:02}.png")
+    names = {"learner": AIFTLearner(AIFTClassifier(CNNClassifier()))}
+    exec(FOLDER, names)
+    assert len(names["indices"]) == len(names["images"]) == 20
 
 
 @pytest.mark.parametrize(
@@ -48,7 +59,7 @@ def test_the_active_learning_example_ends_well_whatever_the_pool_holds(n, batche
 
     names = {"X_pool": images, "X_test": X_test, "ask_expert": expert}
     # A network of one step per round: what is tried is the loop.
-    quick = BLOCKS[0].replace("class_weight=", 'trainable="head", max_epochs=1, class_weight=')
+    quick = LOOP.replace("class_weight=", 'trainable="head", max_epochs=1, class_weight=')
     exec(quick.replace("n_patches=8", "n_patches=2"), names)
     assert asked == batches
     assert len(names["X_pool"]) == n - sum(batches)
@@ -58,14 +69,14 @@ def test_the_active_learning_example_ends_well_whatever_the_pool_holds(n, batche
 def test_the_active_learning_example_runs_as_printed():
     images, _ = make_blobs(6, size=32)
     names = {"X_pool": images, "X_test": images[:3], "ask_expert": lambda X: ["benign"] * len(X)}
-    exec(BLOCKS[0], names)
+    exec(LOOP, names)
     assert names["learner"].y_training.tolist() == ["benign"] * 6
 
 
 def test_the_pipeline_example_runs():
     X, y = make_blobs(40, size=32)
     names = {"X": X, "y": y, "groups": np.arange(40) // 4}
-    exec(BLOCKS[1], names)
+    exec(PIPELINE, names)
     assert len(names["accuracy"]) == 3
 
 
@@ -77,7 +88,7 @@ def test_the_saving_example_runs(tmp_path, monkeypatch):
     )
     learner.teach(X[:10], y[:10])
     names = {"learner": learner, "X_pool": X[10:]}
-    exec(BLOCKS[2], names)
+    exec(SAVING, names)
     assert len(names["indices"]) == 20
     assert names["learner"] is not learner
 
@@ -90,7 +101,7 @@ def test_the_scoring_example_runs(tmp_path, monkeypatch):
     learner = AIFTLearner(AIFTClassifier(cnn, patches=AffinePatches(2)))
     learner.teach(X[:10], y[:10])
     names = {"learner": learner, "pool": X}
-    exec(BLOCKS[3], names)
+    exec(SCORING, names)
     assert len(names["indices"]) == 20
     np.testing.assert_array_equal(names["scores"][names["indices"]], names["best"])
     assert (tmp_path / "model.onnx").exists()

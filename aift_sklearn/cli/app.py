@@ -9,8 +9,11 @@ import typer
 from rich.markup import escape
 
 from .. import __version__
+from .ask import ask
 from .demo import demo
 from .export import export
+from .learn import learn
+from .scan import scan
 from .simulate import simulate
 from .study import study
 from .terminal import ERRORS
@@ -27,7 +30,7 @@ app = typer.Typer(
     # Paragraphs of the docstrings are wrapped to the terminal.
     rich_markup_mode="markdown",
 )
-for _command in (demo, simulate, study, export):
+for _command in (scan, ask, learn, demo, simulate, study, export):
     app.command()(_command)
 
 

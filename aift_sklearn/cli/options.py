@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from .terminal import ERRORS
 
 __all__ = [
     "RIVAL_NAMES",
     "STRATEGY_NAMES",
     "Batch",
     "Data",
+    "FolderGroups",
     "Groups",
+    "LabelsCsv",
     "MaxPool",
     "MaxTest",
     "Measure",
     "Metric",
     "Model",
+    "ModelFolder",
     "Models",
     "Patches",
+    "PoolSize",
     "Quiet",
     "ReportFile",
     "Restart",
     "Rounds",
+    "Seed",
     "Seeds",
     "Size",
+    "Source",
     "SplitSeed",
     "Strategies",
     "StudyFolder",
     "TestFraction",
+    "Trusted",
     "ViewFamily",
     "Views",
     "WholePool",
+    "check_sheet",
+    "of_groups",
+    "report_broken",
 ]
+
+# Broken files that are named.
+_LISTED = 10
 
 # Here, since a help page must not wait for what the strategies import.
 STRATEGY_NAMES = (
@@ -243,3 +258,64 @@ ReportFile = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", rich_help_panel=OUTPUT, help="Results only, no progress.")
 ]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Folder of images, which are found below it too; or of DICOM files: dicom:FOLDER "
+        "where it holds both; boxes:FOLDER or boxes:FILE (CSV, COCO, Pascal VOC) for boxes or "
+        "points in images; or an array, FILE.npy, .npz, .h5 or .zarr.",
+    ),
+]
+PoolSize = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        metavar="PIXELS",
+        help="Height and width to which the middle square of each image is scaled; by default that "
+        "of the model, or of the images where they are small and alike, else 64.",
+    ),
+]
+FolderGroups = Annotated[
+    bool, typer.Option("--groups", help="Subfolders are groups, such as patients.")
+]
+ModelFolder = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where the model is, or is to be, saved.")
+]
+LabelsCsv = Annotated[
+    Path, typer.Option(metavar="FILE", help="CSV file of ids and labels; new ids go below.")
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seeds whatever is drawn.")]
+Trusted = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TYPE", help="Type in the saved model that may be built."),
+]
+
+
+def check_sheet(sheet: Path | None, source: str) -> None:
+    """Refuse a picture that would lie among the images, and be one of them."""
+    folder = Path(source.rpartition(":")[2] or source)
+    if sheet is None or sheet.name == "contact-sheet.png" or not folder.is_dir():
+        return
+    if folder.resolve() in sheet.resolve().parents:
+        raise typer.BadParameter(
+            f"{sheet} would lie among the images of {source} and become one of them; name a file "
+            "elsewhere.",
+            param_hint="--sheet",
+        )
+
+
+def of_groups(folders: bool) -> dict[str, Any]:
+    """Options of a pool whose subfolders are groups; others keep what their kind has."""
+    return {"groups": "folder"} if folders else {}
+
+
+def report_broken(pool: Any) -> None:
+    """Say on standard error what of a pool could not be read."""
+    if not pool.broken:
+        return
+    ERRORS.print(f"{len(pool.broken)} cannot be read and were left out:", highlight=False)
+    for name, reason in list(pool.broken.items())[:_LISTED]:
+        ERRORS.print(f"  {name}: {reason}", highlight=False, markup=False)
+    if len(pool.broken) > _LISTED:
+        ERRORS.print(f"  and {len(pool.broken) - _LISTED} more", highlight=False)

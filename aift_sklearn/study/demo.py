@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from .._checks import check_option
 from .._writing import as_path
-from ..classifier import AIFTClassifier
 from ..errors import ParameterError
-from ..networks.cnn import CNNClassifier
-from ..networks.features import CNNFeatures
-from ..patches import AffinePatches
+from ..models import MODELS, VIEWS, build_model
 from .curves import mean_curve
 from .datasets import Dataset
 from .metrics import summarise
@@ -31,61 +26,6 @@ from .strategies import build_strategy
 from .tissue import load_tissue
 
 __all__ = ["MODELS", "VIEWS", "build_model", "print_summary", "run_demo", "run_study"]
-
-VIEWS: dict[str, Callable[..., AffinePatches]] = {
-    "microscopy": AffinePatches.for_microscopy,
-    "radiographs": AffinePatches.for_radiographs,
-    "endoscopy": AffinePatches.for_endoscopy,
-}
-"""Families of views, by the name that the command line takes."""
-
-
-def _fine_tuned(patches: AffinePatches) -> AIFTClassifier:
-    cnn = CNNClassifier(max_epochs=4, class_weight="balanced")
-    return AIFTClassifier(cnn, patches=patches)
-
-
-def _frozen(patches: AffinePatches) -> AIFTClassifier:
-    # Features of the same scale by training; strong shrinkage suits few labels.
-    head = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
-    return AIFTClassifier(make_pipeline(CNNFeatures(), head), patches=patches)
-
-
-MODELS: dict[str, Callable[[AffinePatches], AIFTClassifier]] = {
-    "finetune": _fine_tuned,
-    "features": _frozen,
-}
-"""What learns, by the name that the command line takes; functions of the patches."""
-
-
-def build_model(
-    model: str = "finetune", *, views: str = "microscopy", n_patches: int = 8
-) -> AIFTClassifier:
-    """Build what the studies train.
-
-    Parameters
-    ----------
-    model : {"finetune", "features"}, default="finetune"
-        "finetune": EfficientNet-Lite0, all of it, trained on with every label so far. "features":
-        a logistic regression on its frozen features, which takes a fraction of the time.
-    views : {"microscopy", "radiographs", "endoscopy"}, default="microscopy"
-        Preset of `AffinePatches`.
-    n_patches : int, default=8
-        Patches of each candidate, m.
-
-    Returns
-    -------
-    AIFTClassifier
-        Not fitted.
-
-    Examples
-    --------
-    >>> build_model("features", n_patches=4).patches.n_patches
-    4
-    """
-    check_option("model", model, tuple(MODELS))
-    check_option("views", views, tuple(VIEWS))
-    return MODELS[model](VIEWS[views](n_patches=n_patches))
 
 
 def run_demo(

@@ -1,0 +1,72 @@
+"""``aift learn``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .terminal import announce, loading
+
+__all__ = ["learn"]
+
+
+def learn(
+    source: options.Source,
+    model: options.ModelFolder = Path("model"),
+    labels: options.LabelsCsv = Path("labels.csv"),
+    kind: Annotated[
+        options.Model | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a new model. finetune: the whole CNN, the default; features: logistic "
+            "regression on frozen features, much faster.",
+        ),
+    ] = None,
+    views: Annotated[
+        options.Views | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a new model: microscopy, the default, radiographs or endoscopy.",
+        ),
+    ] = None,
+    size: options.PoolSize = None,
+    seed: options.Seed = 0,
+    trusted: options.Trusted = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Teach a model the labels that were typed into a CSV file, and save it.
+
+    A model that exists continues from what it knows, on what is new; else one is begun.
+
+    Example: aift learn images --labels labels.csv --model model
+    """
+    announce(f"Learning from {labels}.", quiet=quiet)
+    with loading(quiet=quiet):
+        from ..labelling import LabelsFile, learn_labels
+        from ..labelling.saved import describe_learnt, open_learner, options_of
+        from ..persistence import save
+        from ..pools import open_sized
+    folder = Path("model") if model is None else model
+    learner = open_learner(folder, trusted)
+    if learner is not None and (kind or views):
+        raise typer.BadParameter(
+            f"--kind and --views are those of a new model, and {folder} holds one; leave them out, "
+            "or name another folder."
+        )
+    answered = LabelsFile.read(labels).answered
+    pool = open_sized(source, verbose=not quiet, **options_of(learner, size))
+    learnt = learn_labels(
+        pool,
+        answered,
+        learner,
+        model=(kind or options.Model.finetune).value,
+        views=(views or options.Views.microscopy).value,
+        random_state=seed,
+    )
+    save(learnt.learner, folder)
+    for line in describe_learnt(learnt, folder):
+        typer.echo(line)
+    options.report_broken(pool)

@@ -1,0 +1,93 @@
+"""Learners in folders, and what is said of a round."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ParameterError
+from ..learner import AIFTLearner
+from ..persistence import load
+from .rounds import Learnt
+
+__all__ = ["describe_learnt", "open_learner", "options_of"]
+
+_LISTED = 5
+
+
+def open_learner(folder: Path | None, trusted: Iterable[str] | None = None) -> AIFTLearner | None:
+    """Load a learner, or None where there is no such folder yet.
+
+    Raises
+    ------
+    ParameterError
+        If what was saved there is no learner.
+    """
+    if folder is None or not folder.exists():
+        return None
+    found = load(folder, trusted=trusted)
+    if not isinstance(found, AIFTLearner):
+        raise ParameterError(
+            f"{folder} holds a model of class {type(found).__name__}; expected an AIFTLearner, as "
+            "'aift learn' saves it. Name another folder to begin a new one."
+        )
+    return found
+
+
+def options_of(learner: AIFTLearner | None, size: int | None) -> dict[str, Any]:
+    """Options by which a pool is opened as it was when a learner was taught.
+
+    Parameters
+    ----------
+    learner : AIFTLearner or None
+        As of `learn_labels`.
+    size : int or None
+        What the user asks for.
+
+    Raises
+    ------
+    ParameterError
+        If the user asks for another size than the learner was taught.
+    """
+    taught: dict[str, Any] = dict(getattr(learner, "read_as_", {}))
+    was = taught.get("size")
+    if size is not None and was is not None and size != was:
+        raise ParameterError(
+            f"size={size}, and the model was taught candidates of {was} pixels; leave it out, or "
+            "begin a new model in another folder."
+        )
+    return taught if size is None else {**taught, "size": size}
+
+
+def describe_learnt(learnt: Learnt, folder: Path) -> list[str]:
+    """Say what a round taught, in lines."""
+    counts = Counter(str(label) for label in learnt.learner.y_training)
+    listed = ", ".join(f"{n} {label}" for label, n in counts.most_common())
+    lines = [f"{learnt.n_labels} labels, {learnt.n_new} of them new: {listed}."]
+    if learnt.n_foreseen is not None:
+        lines.append(
+            f"{learnt.n_foreseen} of the {learnt.n_new} new ones were predicted before they were "
+            "taught; they were chosen because they are hard, so this is no measure of the model."
+        )
+    if learnt.anew:
+        lines.append(f"Trained anew, on all labels: {learnt.anew}.")
+    if learnt.left_out:
+        few = ", ".join(learnt.left_out[:_LISTED])
+        more = ", ..." if len(learnt.left_out) > _LISTED else ""
+        lines.append(
+            f"{len(learnt.left_out)} labelled ids are not in the pool or cannot be read: "
+            f"{few}{more}."
+        )
+    if learnt.kept:
+        few = ", ".join(learnt.kept[:_LISTED])
+        more = ", ..." if len(learnt.kept) > _LISTED else ""
+        lines.append(
+            f"{len(learnt.kept)} that were taught before cannot be read now; the model remembers "
+            f"them: {few}{more}."
+        )
+    if len(counts) < 2:
+        lines.append("One class so far: label others too before the model can tell them apart.")
+    lines.append(f"Model: {folder}")
+    return lines
