@@ -64,7 +64,8 @@ def load_boxes(
     verbose : int, default=0
         1 shows a progress bar.
     **split
-        ``test_fraction``, ``max_pool``, ``max_test`` and ``random_state`` of `split_dataset`.
+        ``test_fraction``, ``max_pool``, ``max_test``, ``random_state`` and ``drop_look_alikes`` of
+        `split_dataset`.
 
     Returns
     -------

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_int, check_number
 from ..errors import DataError
+from ..pools.duplicates import ImageHashes
 from .draws import draw_test
 from .thumbnails import thumbnail_uri
 
@@ -165,6 +166,7 @@ def split_dataset(
     licence: str = "not stated",
     notes: Sequence[str] = (),
     candidate_names: Sequence[str] | None = None,
+    drop_look_alikes: bool = False,
 ) -> Dataset:
     """Split labelled candidates into a pool and a test set that share nothing.
 
@@ -193,6 +195,10 @@ def split_dataset(
         Seed of the split, the order and the draws.
     candidate_names : sequence of str, optional
         What each candidate is called, such as its file; kept as ``ids``.
+    drop_look_alikes : bool, default=False
+        Leave out images of the pool that look like one of the test set, too, such as the same
+        picture recompressed, told by a perceptual hash (``imagehash``). Small crops of one kind,
+        such as cells, look alike without being the same.
 
     Returns
     -------
@@ -241,10 +247,18 @@ def split_dataset(
     notes = [*notes, *_note_two_labels(digests, rows, y, candidate_names)]
     in_test = set(digests[len(pool) :])
     twins = np.array([digest in in_test for digest in digests[: len(pool)]], dtype=bool)
+    alike = (
+        _look_like_test(images, len(pool)) & ~twins if drop_look_alikes else np.zeros_like(twins)
+    )
     X_pool, X_test = images[: len(pool)], images[len(pool) :]
     if twins.any():
         notes.append(f"{twins.sum()} images of the pool left out: the test set holds them too")
-        pool, X_pool = pool[~twins], X_pool[~twins]
+    if alike.any():
+        notes.append(
+            f"{alike.sum()} images of the pool left out: they look like one of the test set"
+        )
+    if (left := twins | alike).any():
+        pool, X_pool = pool[~left], X_pool[~left]
     return Dataset(
         name=name,
         X=X_pool,
@@ -302,6 +316,14 @@ def _digests(images: Array) -> list[bytes]:
         hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
         for image in images
     ]
+
+
+def _look_like_test(images: Array, n_pool: int) -> NDArray[np.bool_]:
+    """Tell which of the first images, the pool, look like one of the others, the test set."""
+    hashes = ImageHashes()
+    hashes.add(images)
+    groups = hashes.groups()
+    return np.isin(groups[:n_pool], groups[n_pool:])
 
 
 def _note_two_labels(

@@ -120,6 +120,24 @@ def test_images_that_the_test_set_holds_too_leave_the_pool():
     assert "2 images of the pool left out" in repr(split)
 
 
+def test_a_recompressed_image_leaves_the_pool_where_that_is_asked(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        smooth = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        image = smooth.resize((64, 64), Image.Resampling.BICUBIC)
+        side = "train" if k < 8 else "test"
+        path = tmp_path / side / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        if k >= 10:
+            image.save(tmp_path / "train" / "ab"[k % 2] / f"{k}.jpg", quality=70)
+    assert len(load_folder(tmp_path).X) == 10
+    data = load_folder(tmp_path, drop_look_alikes=True)
+    assert not any(name.endswith(".jpg") for name in data.ids)
+    assert len(data.X) == 8
+    assert "2 images of the pool left out: they look like one of the test set" in data.notes
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
