@@ -245,20 +245,11 @@ def split_dataset(
     images = X[rows]
     digests = _digests(images)
     notes = [*notes, *_note_two_labels(digests, rows, y, candidate_names)]
-    in_test = set(digests[len(pool) :])
-    twins = np.array([digest in in_test for digest in digests[: len(pool)]], dtype=bool)
-    alike = (
-        _look_like_test(images, len(pool)) & ~twins if drop_look_alikes else np.zeros_like(twins)
-    )
+    kept, said = _kept_of_pool(images, digests, len(pool), drop_look_alikes=drop_look_alikes)
+    notes += said
     X_pool, X_test = images[: len(pool)], images[len(pool) :]
-    if twins.any():
-        notes.append(f"{twins.sum()} images of the pool left out: the test set holds them too")
-    if alike.any():
-        notes.append(
-            f"{alike.sum()} images of the pool left out: they look like one of the test set"
-        )
-    if (left := twins | alike).any():
-        pool, X_pool = pool[~left], X_pool[~left]
+    if not kept.all():
+        pool, X_pool = pool[kept], X_pool[kept]
     return Dataset(
         name=name,
         X=X_pool,
@@ -316,6 +307,24 @@ def _digests(images: Array) -> list[bytes]:
         hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
         for image in images
     ]
+
+
+def _kept_of_pool(
+    images: Array, digests: list[bytes], n_pool: int, *, drop_look_alikes: bool
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Tell which images of the pool stay, since the test set holds no such one; and what to say."""
+    in_test, notes = set(digests[n_pool:]), []
+    twins = np.array([digest in in_test for digest in digests[:n_pool]], dtype=bool)
+    if twins.any():
+        notes.append(f"{twins.sum()} images of the pool left out: the test set holds them too")
+    if not drop_look_alikes:
+        return ~twins, notes
+    alike = _look_like_test(images, n_pool) & ~twins
+    if alike.any():
+        notes.append(
+            f"{alike.sum()} images of the pool left out: they look like one of the test set"
+        )
+    return ~(twins | alike), notes
 
 
 def _look_like_test(images: Array, n_pool: int) -> NDArray[np.bool_]:
