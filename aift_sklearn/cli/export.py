@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .options import Trusted
 from .terminal import ERRORS
 
 __all__ = ["export"]
@@ -23,10 +24,7 @@ def export(
             "of the candidates that the model was taught.",
         ),
     ] = None,
-    trusted: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TYPE", help="Type in the saved model that may be built."),
-    ] = None,
+    trusted: Trusted = None,
 ) -> None:
     """Export a saved model to one ONNX file, which scores candidates without torch.
 

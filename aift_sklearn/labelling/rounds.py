@@ -197,8 +197,8 @@ def learn_labels(
     names = [name for name in labels if name in images]
     new = [name for name in names if name not in taught]
     anew = _why_anew(learner, taught, {name: labels[name] for name in names})
-    fresh = learner is None or bool(anew)
-    known = _begin(learner, model, views, random_state) if fresh or learner is None else learner
+    known = _begin(learner, model, views, random_state) if learner is None or anew else learner
+    fresh = known is not learner
     to_teach = names if fresh else new
     foreseen = None
     if to_teach:

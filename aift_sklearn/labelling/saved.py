@@ -10,11 +10,10 @@ from typing import Any
 from ..errors import ParameterError
 from ..learner import AIFTLearner
 from ..persistence import load
+from ..pools.image_headers import list_some
 from .rounds import Learnt
 
 __all__ = ["describe_learnt", "open_learner", "options_of"]
-
-_LISTED = 5
 
 
 def open_learner(folder: Path | None, trusted: Iterable[str] | None = None) -> AIFTLearner | None:
@@ -74,18 +73,14 @@ def describe_learnt(learnt: Learnt, folder: Path) -> list[str]:
     if learnt.anew:
         lines.append(f"Trained anew, on all labels: {learnt.anew}.")
     if learnt.left_out:
-        few = ", ".join(learnt.left_out[:_LISTED])
-        more = ", ..." if len(learnt.left_out) > _LISTED else ""
         lines.append(
             f"{len(learnt.left_out)} labelled ids are not in the pool or cannot be read: "
-            f"{few}{more}."
+            f"{list_some(learnt.left_out)}."
         )
     if learnt.kept:
-        few = ", ".join(learnt.kept[:_LISTED])
-        more = ", ..." if len(learnt.kept) > _LISTED else ""
         lines.append(
             f"{len(learnt.kept)} that were taught before cannot be read now; the model remembers "
-            f"them: {few}{more}."
+            f"them: {list_some(learnt.kept)}."
         )
     if len(counts) < 2:
         lines.append("One class so far: label others too before the model can tell them apart.")

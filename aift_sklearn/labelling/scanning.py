@@ -43,7 +43,7 @@ class Survey:
     pool: Pool
     sizes: dict[tuple[int, int], int]
     twins: list[list[str]]
-    look_alikes: list[list[str]] | None
+    look_alikes: list[list[str]]
     brightness: tuple[float, float] | None
     shown: NDArray[Any]
     names: list[str]
@@ -125,7 +125,7 @@ def print_survey(survey: Survey, console: Console | None = None) -> None:
     if pool.groups is not None:
         table.add_row("groups", f"{len(np.unique(pool.groups)):,}")
     table.add_row("twins", _again(survey.twins, "to the pixel"))
-    table.add_row("look-alikes", _again(survey.look_alikes or [], "nearly, or to the pixel"))
+    table.add_row("look-alikes", _again(survey.look_alikes, "nearly, or to the pixel"))
     for note in pool.notes:
         table.add_row("note", note)
     table.add_row("broken", f"{n_broken:,}" if n_broken else "none")

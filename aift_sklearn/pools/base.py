@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._threads import count_threads
 from ..errors import DataError, ParameterError
+from .image_headers import list_some
 
 __all__ = ["Broken", "Pool", "broken_items", "in_threads"]
 
@@ -21,8 +22,8 @@ Rows = NDArray[np.intp]
 T = TypeVar("T")
 S = TypeVar("S")
 
-# Broken items that a message names, and items that are handed to threads at once.
-_LISTED, _AT_ONCE = 5, 1024
+# Items that are handed to threads at once.
+_AT_ONCE = 1024
 
 
 class Broken(NamedTuple):
@@ -178,10 +179,10 @@ class Pool(ABC):
         wanted = list(ids)
         unknown = [name for name in wanted if name not in place]
         if unknown:
-            few = ", ".join(unknown[:_LISTED]) + (", ..." if len(unknown) > _LISTED else "")
             raise DataError(
                 f"{len(unknown)} of {len(wanted)} ids are not in the pool{_named(self.source)}: "
-                f"{few}." + (f" Expected ids such as {self.ids[0]!r}." if len(self) else "")
+                f"{list_some(unknown)}."
+                + (f" Expected ids such as {self.ids[0]!r}." if len(self) else "")
             )
         return np.array([place[name] for name in wanted], dtype=np.intp)
 
@@ -281,8 +282,9 @@ def _refuse_repeated(ids: Array) -> None:
     names, counts = np.unique(ids, return_counts=True)
     if len(names) < len(ids):
         twice = names[counts > 1].tolist()
-        few = ", ".join(twice[:_LISTED]) + (", ..." if len(twice) > _LISTED else "")
-        raise ParameterError(f"{len(twice)} ids are given to several candidates: {few}.")
+        raise ParameterError(
+            f"{len(twice)} ids are given to several candidates: {list_some(twice)}."
+        )
 
 
 def _named(source: str) -> str:

@@ -12,7 +12,14 @@ from ..errors import DataError
 from .decoding import IMAGE_SUFFIXES
 from .image_headers import list_some, printable
 
-__all__ = ["SHEET", "FolderContents", "files_below", "list_folder", "sort_out_images"]
+__all__ = [
+    "SHEET",
+    "FolderContents",
+    "count_kinds",
+    "files_below",
+    "list_folder",
+    "sort_out_images",
+]
 
 SHEET = "contact-sheet.png"
 """What `aift scan` draws, which is no candidate."""
@@ -60,12 +67,10 @@ class FolderContents:
                 f"{len(names)} {lie} outside class folders and are left out: {list_some(names)}"
             )
         if self.others:
-            kinds = Counter(file.suffix.lower() or "without extension" for file in self.others)
-            counted = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-            dicom = kinds.keys() & {".dcm", ".dicom", ".ima"}
+            dicom = {file.suffix.lower() for file in self.others} & {".dcm", ".dicom", ".ima"}
             notes.append(
                 f"files left out{f' of {within}' if within else ''}, no images that are read: "
-                f"{counted}" + (f" ({_OF_DICOM})" if dicom else "")
+                f"{count_kinds(self.others)}" + (f" ({_OF_DICOM})" if dicom else "")
             )
         return notes
 
@@ -105,6 +110,18 @@ def list_folder(path: Path) -> FolderContents:
 
 def _is_wanted(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _JUNK
+
+
+def count_kinds(files: Iterable[Path]) -> str:
+    """Count files by their ending.
+
+    Examples
+    --------
+    >>> count_kinds([Path("a.txt"), Path("b.TXT"), Path("c")])
+    '2 .txt, 1 without extension'
+    """
+    kinds = Counter(file.suffix.lower() or "without extension" for file in files)
+    return ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
 
 
 def sort_out_images(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:

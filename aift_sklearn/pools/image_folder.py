@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from ..errors import DataError, ParameterError
 from ..progress import ProgressBar
 from .base import Broken, Pool, in_threads
 from .decoding import decode_windowed, refuse_several_sizes, window_of_files
-from .folder_contents import files_below, sort_out_images
+from .folder_contents import count_kinds, files_below, sort_out_images
 from .image_headers import (
     ImageHeader,
     describe_left_out,
@@ -225,7 +224,7 @@ class ImageFolder(ImageList):
         )
         self.broken.update(unlisted)
         if others:
-            self.notes.append(f"files left out, no images that are read: {_kinds(others)}")
+            self.notes.append(f"files left out, no images that are read: {count_kinds(others)}")
 
 
 def read_headers(
@@ -289,15 +288,10 @@ def _groups_of(
     return [str(groups(name)) for name in names]
 
 
-def _kinds(files: Sequence[Path]) -> str:
-    kinds = Counter(file.suffix.lower() or "without extension" for file in files)
-    return ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-
-
 def _why_none(source: str, n: int, broken: dict[str, str], others: Sequence[Path] = ()) -> str:
     where = f" in {source}" if source else ""
     if broken:
         listed = list_some([f"{name} ({reason})" for name, reason in broken.items()])
         return f"none of {max(n, len(broken))} images{where} can be read: {listed}."
-    holds = f" It holds {_kinds(others)}." if others else ""
+    holds = f" It holds {count_kinds(others)}." if others else ""
     return f"there are no images{where}; expected .png, .jpg, .tif ... files.{holds}"
