@@ -17,6 +17,7 @@ _HOME = {
     "CNNClassifier": "networks.cnn",
     "CNNFeatures": "networks.features",
     "JitterPatches": "patches",
+    "ScoreTable": "batch_scoring",
     "aift_sampling": "query",
     "diversity": "scores",
     "entropy": "scores",
@@ -28,6 +29,7 @@ _HOME = {
     "patch_entropy": "query",
     "prediction_pattern": "scores",
     "save": "persistence",
+    "score_pool": "batch_scoring",
     "select_majority": "scores",
 }
 

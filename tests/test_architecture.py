@@ -39,6 +39,8 @@ ROOMS = [
     "query",
     "learner",
     "persistence",
+    "batch_scoring",
+    "cluster",
     "labelling",
     "study",
     "cli",

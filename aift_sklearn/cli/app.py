@@ -14,6 +14,7 @@ from .demo import demo
 from .export import export
 from .learn import learn
 from .scan import scan
+from .score import score
 from .simulate import simulate
 from .study import study
 from .terminal import ERRORS
@@ -30,7 +31,7 @@ app = typer.Typer(
     # Paragraphs of the docstrings are wrapped to the terminal.
     rich_markup_mode="markdown",
 )
-for _command in (scan, ask, learn, demo, simulate, study, export):
+for _command in (scan, ask, learn, score, demo, simulate, study, export):
     app.command()(_command)
 
 

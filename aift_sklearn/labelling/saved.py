@@ -13,7 +13,7 @@ from ..persistence import load
 from ..pools.image_headers import list_some
 from .rounds import Learnt
 
-__all__ = ["describe_learnt", "open_learner", "options_of"]
+__all__ = ["describe_learnt", "open_learner", "open_scored", "options_of"]
 
 
 def open_learner(folder: Path | None, trusted: Iterable[str] | None = None) -> AIFTLearner | None:
@@ -35,6 +35,41 @@ def open_learner(folder: Path | None, trusted: Iterable[str] | None = None) -> A
     return found
 
 
+def open_scored(
+    path: Path, size: int | None, trusted: Iterable[str] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Open what is to score a pool, and tell how the pool is read.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of a saved model, or an .onnx file.
+    size : int or None
+        What the user asks for.
+    trusted : iterable of str, optional
+        As of `load`.
+
+    Returns
+    -------
+    model : AIFTLearner, AIFTClassifier or Path
+        As `score_pool` takes it.
+    options : dict
+        Of `open_sized`: candidates are as large as those that the model was taught.
+    """
+    if path.suffix == ".onnx":
+        from ..onnx.file import FileSource
+
+        _, height, width = FileSource(path).image_shape
+        return path, _sized({"size": height} if height == width else {}, size)
+    model = load(path, trusted=trusted)
+    taught = dict(getattr(model, "read_as_", {}))
+    memory = getattr(model, "memory_", getattr(getattr(model, "estimator", None), "memory_", None))
+    shape: tuple[int, ...] = getattr(getattr(memory, "X", None), "shape", ())
+    if not taught and len(shape) == 4 and shape[2] == shape[3]:
+        taught = {"size": int(shape[2])}
+    return model, _sized(taught, size)
+
+
 def options_of(learner: AIFTLearner | None, size: int | None) -> dict[str, Any]:
     """Options by which a pool is opened as it was when a learner was taught.
 
@@ -50,7 +85,10 @@ def options_of(learner: AIFTLearner | None, size: int | None) -> dict[str, Any]:
     ParameterError
         If the user asks for another size than the learner was taught.
     """
-    taught: dict[str, Any] = dict(getattr(learner, "read_as_", {}))
+    return _sized(dict(getattr(learner, "read_as_", {})), size)
+
+
+def _sized(taught: dict[str, Any], size: int | None) -> dict[str, Any]:
     was = taught.get("size")
     if size is not None and was is not None and size != was:
         raise ParameterError(

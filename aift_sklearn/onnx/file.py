@@ -232,6 +232,11 @@ class FileSource:
         return self._image_shape[0]
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """C, H, W of the candidates."""
+        return self._image_shape
+
+    @property
     def output(self) -> str:
         """Which output of the network `finish` takes."""
         return self._output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 from .._candidates import check_not_empty
 from .._checks import image_shape
 from ..errors import DataError, ExportError, ModelNotFittedError, ParameterError
+from ..scanning.consistency import spell_out
 from ..scanning.model import PatchModel
 from ..scanning.pool_pass import PoolPass
 from ..scanning.shards import Shards
-from ..scores import EPS, patch_consistency
+from ..scores import patch_consistency
 from .engine import OnnxEngine
 from .shelf import GraphShelf
 from .source import EstimatorSource, NetworkSource
@@ -450,21 +450,6 @@ class OnnxScorer:
         return {
             "format": "aift-sklearn scores 2",
             **self._engine.identity(shape),
-            "consistency": _spelled_out(self.consistency),
+            "consistency": spell_out(self.consistency),
             "pool": f"{'x'.join(map(str, shape))} {digest.hexdigest()}",
         }
-
-
-def _spelled_out(consistency: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of `patch_consistency` with its defaults, each in one way of writing.
-
-    >>> _spelled_out({"alpha": np.float32(0.25)}) == _spelled_out({})
-    True
-    """
-    parameters = inspect.signature(patch_consistency).parameters
-    known = {name: one.default for name, one in parameters.items() if name != "P"} | consistency
-    known["eps"] = EPS if known["eps"] is None else known["eps"]
-    return {
-        name: value if isinstance(value, str) else float(value)
-        for name, value in sorted(known.items())
-    }

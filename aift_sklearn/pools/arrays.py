@@ -18,7 +18,7 @@ from .array_rows import read_rows
 from .array_stores import StoredArray, as_address, one_line, open_stored
 from .base import Broken, Pool
 
-__all__ = ["ArrayPool", "open_array"]
+__all__ = ["ArrayPool", "open_array", "row_numbers"]
 
 Array = NDArray[Any]
 Rows = NDArray[np.intp]
@@ -100,7 +100,7 @@ class ArrayPool(Pool):
         super().__init__(
             self._layout.shape,
             self._layout.dtype,
-            _row_numbers(shape[0]) if ids is None else ids,
+            row_numbers(shape[0]) if ids is None else ids,
             groups,
             strict=strict,
             source=source,
@@ -266,7 +266,14 @@ def _kind(array: Any) -> tuple[tuple[int, ...], str]:
     return tuple(int(length) for length in array.shape or ()), str(array.dtype)
 
 
-def _row_numbers(n: int) -> list[str]:
+def row_numbers(n: int) -> list[str]:
+    """Ids of candidates that have none: "000123".
+
+    Examples
+    --------
+    >>> row_numbers(2)
+    ['000000', '000001']
+    """
     digits = max(_DIGITS, len(str(n - 1)))
     return [f"{row:0{digits}}" for row in range(n)]
 

@@ -20,7 +20,7 @@ from .engine import Engine, Evaluation
 from .parts import Part, as_parts, scan
 from .race_store import RaceFolder
 from .racing import Race, race
-from .shards import Gathered, Shards
+from .shards import Gathered, Shards, Sink
 
 __all__ = ["PoolPass"]
 
@@ -171,13 +171,33 @@ class PoolPass:
         **consistency
             Parameters of `patch_consistency`.
         """
+        results = Gathered(np.shape(pool)[0], shards)
+        self.score_into(pool, results, **consistency)
+        return results.arrays
+
+    def score_into(self, pool: Any, sink: Sink, *, embed: bool = False, **consistency: Any) -> None:
+        """Score every candidate, and hand the results over part by part.
+
+        Parameters
+        ----------
+        pool : sliceable of shape (n, ...)
+            Candidates.
+        sink : Sink
+            Is given ``score`` and ``proba`` as of `score` and, where asked for, ``embedding``
+            (n, E) of the whole candidates.
+        embed : bool, default=False
+            Whether they are embedded too.
+        **consistency
+            Parameters of `patch_consistency`.
+        """
         self.engine.begin(pool)
 
         def work(found: Evaluation) -> dict[str, Array]:
             proba = found.proba.mean(axis=1, dtype=np.float64).astype(np.float32)
-            return {"score": patch_consistency(found.proba, **consistency), "proba": proba}
+            results = {"score": patch_consistency(found.proba, **consistency), "proba": proba}
+            return results | ({"embedding": found.embeddings[:, 0]} if embed else {})
 
-        return self.scan(pool, work, shards=shards, mark_broken=True)
+        self.scan(pool, work, embed=(0,) if embed else (), into=sink, mark_broken=True)
 
     def top(
         self,
@@ -249,8 +269,8 @@ class PoolPass:
         views: Sequence[int] | None = None,
         embed: Sequence[int] = (),
         rows: NDArray[np.intp] | None = None,
-        shards: Shards | None = None,
         out: dict[str, Array] | None = None,
+        into: Sink | None = None,
         mark_broken: bool = False,
     ) -> dict[str, Array]:
         """Compute part by part: arrays with a row for each candidate that is wanted.
@@ -265,10 +285,10 @@ class PoolPass:
             As of `Engine.evaluate`.
         rows : ndarray of int, optional
             Positions of the candidates that are wanted, rising; by default all.
-        shards : Shards, optional
-            Keeps what is finished.
         out : dict of str to ndarray, optional
             Arrays that results are put into.
+        into : Sink, optional
+            Takes the results; then none are returned.
         mark_broken : bool, default=False
             Whether results of candidates that could not be read are NaN.
         """
@@ -294,16 +314,16 @@ class PoolPass:
 
         n = shape[0] if rows is None else len(rows)
         size = self._part_size(pool, n, views, embed)
-        results = Gathered(n, shards, out)
-        multiple = None if shards is None else shards.size
-        parts = as_parts(shape[0], size, rows, multiple=multiple)
-        missing = [part for part in parts if results.begin(part)]
+        gathered = Gathered(n, out=out)
+        sink = gathered if into is None else into
+        parts = as_parts(shape[0], size, rows, multiple=sink.multiple)
+        missing = [part for part in parts if sink.begin(part)]
         text = f"{'scoring' if views is None or len(views) else 'embedding'} on {self.engine.where}"
         total = sum(part.n for part in missing)
         with blas_threads(), ProgressBar(text, total, enabled=bool(self.verbose)) as bar:
             n_workers = self.engine.n_workers
-            scan(pool, missing, work, n_workers=n_workers, done=results.add, bar=bar)
-        return results.arrays
+            scan(pool, missing, work, n_workers=n_workers, done=sink.add, bar=bar)
+        return gathered.arrays
 
     def _count(self, pool: Any) -> int:
         m = self.engine.n_patches(tuple(np.shape(pool)))

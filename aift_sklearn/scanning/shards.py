@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from .._writing import as_path, write_atomically
 from ..errors import DataError
 from .parts import Part, Results
 
-__all__ = ["Gathered", "Shards"]
+__all__ = ["Gathered", "Shards", "Sink"]
 
 Array = NDArray[Any]
 
@@ -117,6 +117,27 @@ class Shards:
         return self.folder / f"shard-{shard:06d}.npz"
 
 
+class Sink(Protocol):
+    """Where the results of a pass go.
+
+    Attributes
+    ----------
+    multiple : int or None
+        Candidates of which the results are kept together: no part lies on both sides of a multiple
+        of this many.
+    """
+
+    @property
+    def multiple(self) -> int | None:
+        """Candidates of which the results are kept together."""
+
+    def begin(self, part: Part) -> bool:
+        """Whether a part is still to be computed. Asked of every part before the first is read."""
+
+    def add(self, part: Part, results: Results) -> None:
+        """Take the results of a part; parts come in any order, one at a time."""
+
+
 class Gathered:
     """Results of parts, put where they belong; shards are kept once they are whole.
 
@@ -146,6 +167,11 @@ class Gathered:
             self._finished = shards.finished()
             for shard, results in self._finished.items():
                 self._put(shards.bounds(shard)[0], results)
+
+    @property
+    def multiple(self) -> int | None:
+        """Candidates of a shard."""
+        return None if self.shards is None else self.shards.size
 
     def begin(self, part: Part) -> bool:
         """Whether a part is still to be computed."""
