@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._writing import as_path
-from ..errors import DataError, DataTypeError
+from ..errors import DataError
 from .annotation_files import read_coco, read_voc, voc_files
 from .image_headers import list_some
 from .listings import read_listing, read_rows
+from .table_columns import as_numbers, columns_in_memory, names_inside, refuse_repeated_ids
 
 __all__ = ["CORNERS", "Annotations", "find_annotations", "read_annotations"]
 
@@ -153,7 +153,7 @@ def _from_table(source: str, table: Mapping[str, Sequence[Any]]) -> Annotations:
     """Turn columns into what every format becomes; a column ``where`` tells where rows stand."""
     where = list(table["where"])
     kept = next(kind for kind in _KINDS if all(name in table for name in kind))
-    numbers = np.stack([_numbers(source, name, table[name], where) for name in kept], axis=1)
+    numbers = np.stack([as_numbers(source, name, table[name], where) for name in kept], axis=1)
     start, rest = numbers[:, :2], numbers[:, 2:]
     with np.errstate(over="ignore", invalid="ignore"):
         if "xmax" in kept:
@@ -163,57 +163,11 @@ def _from_table(source: str, table: Mapping[str, Sequence[Any]]) -> Annotations:
         else:
             radius = rest if rest.size else np.zeros((len(start), 1))
             corners = np.hstack([start - radius, start + radius])
-    safe = {name: _inside(name) for name in set(table["image"])}
-    for name, place in zip(table["image"], where, strict=True):
-        if safe[name] is None:
-            raise DataError(
-                f"{source}, {place}: the image {name!r} may lie outside of the folder of images; "
-                "expected a name relative to that folder. Write such names, and link what lies "
-                "elsewhere into it."
-            )
+    images = names_inside(source, "image", table["image"], where)
     ids, groups = ([str(v) for v in table[c]] if c in table else None for c in _OPTIONAL)
     if ids is not None:
-        _refuse_repeated(source, ids, where)
-    images = [safe[name] or "" for name in table["image"]]
+        refuse_repeated_ids(source, ids, where)
     return Annotations(source, images, corners, where, kept == ["x", "y"], ids, groups)
-
-
-def _numbers(
-    source: str, name: str, values: Sequence[Any], where: Sequence[str]
-) -> NDArray[np.float64]:
-    try:
-        numbers = np.array(values, dtype=np.float64)
-        # Lists of one number each are none.
-        return numbers.reshape(len(where)) if numbers.ndim == 1 else np.array([*map(float, values)])
-    except (TypeError, ValueError, OverflowError):
-        for value, place in zip(values, where, strict=True):
-            try:
-                float(value)
-            except (TypeError, ValueError, OverflowError) as error:
-                raise DataError(
-                    f"{source}, {place}: {name} is {value!r:.80}; expected a number of pixels, "
-                    "with a point before decimals."
-                ) from error
-        raise
-
-
-def _inside(name: str) -> str | None:
-    """Return a relative name with slashes; None where it may lead out of its folder."""
-    plain = posixpath.normpath(name.replace("\\", "/"))
-    # A drive, or a share, is none of the folder's on any system.
-    outside = plain.startswith(("/", "../")) or plain == ".." or PureWindowsPath(name).drive
-    return None if outside else plain
-
-
-def _refuse_repeated(source: str, ids: Sequence[str], where: Sequence[str]) -> None:
-    first: dict[str, str] = {}
-    for name, place in zip(ids, where, strict=True):
-        if name in first:
-            raise DataError(
-                f"{source}: the id {name!r} is given to several boxes, {first[name]} and {place}; "
-                "expected another for each."
-            )
-        first[name] = place
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
@@ -226,44 +180,11 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
 
 
 def _as_columns(boxes: Any) -> dict[str, list[Any]]:
-    """Columns of a table in memory, their names in lower case."""
-    if not hasattr(boxes, "keys") and not hasattr(boxes, "columns"):
-        boxes = _columns_of_rows(boxes)
-    names = boxes.columns if hasattr(boxes, "columns") else boxes.keys()
-    table = {str(name).strip().lower(): list(boxes[name]) for name in names}
-    columns = _columns_of(table)
-    missing = [name for name in ("image", *columns) if name not in table]
-    if missing:
-        raise DataError(
-            f"boxes lack the columns {missing} and have {list(table)}; expected {_COLUMNS}."
-        )
-    kept = {c: table[c] for c in ("image", *columns, *_OPTIONAL, *_radius(columns)) if c in table}
-    lengths = {name: len(values) for name, values in kept.items()}
-    if len(set(lengths.values())) > 1:
-        raise DataError(f"boxes have columns of several lengths: {lengths}; expected one.")
-    if not lengths["image"]:
-        raise DataError("boxes list nothing; expected a row per candidate.")
-    kept["where"] = [f"row {k}" for k in range(lengths["image"])]
-    for name, place in zip(kept["image"], kept["where"], strict=True):
-        if not isinstance(name, (str, os.PathLike)):
-            raise DataError(f"boxes, {place}: image is {name!r:.80}; expected a file name.")
-    kept["image"] = [os.fspath(name) for name in kept["image"]]
-    return kept
+    def columns_of(names: Iterable[str]) -> tuple[list[str], list[str]]:
+        columns = _columns_of(names)
+        return ["image", *columns], [*_OPTIONAL, *_radius(columns)]
 
-
-def _columns_of_rows(rows: Any) -> dict[str, list[Any]]:
-    expected = f"expected a path, or columns or rows with {_COLUMNS}"
-    if not isinstance(rows, Iterable):
-        raise DataTypeError(f"boxes is of type {type(rows).__name__}; {expected}.")
-    rows = list(rows)
-    for k, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise DataTypeError(f"boxes, row {k} is of type {type(row).__name__}; {expected}.")
-        if row.keys() != rows[0].keys():
-            raise DataError(
-                f"boxes, row {k} has {list(row)}; expected {list(rows[0])}, as the first has."
-            )
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    return columns_in_memory(boxes, "boxes", "image", columns_of, _COLUMNS)
 
 
 def _columns_of(header: Iterable[str]) -> list[str]:

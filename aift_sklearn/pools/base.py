@@ -14,7 +14,7 @@ from .._threads import count_threads
 from ..errors import DataError, ParameterError
 from .image_headers import list_some
 
-__all__ = ["Broken", "Pool", "broken_items", "in_threads"]
+__all__ = ["Broken", "Pool", "broken_items", "in_threads", "read_by_part"]
 
 Array = NDArray[Any]
 Rows = NDArray[np.intp]
@@ -258,18 +258,69 @@ def broken_items(pool: Any) -> Rows:
     return np.flatnonzero(np.isin(pool.ids, np.asarray(list(broken), dtype=str)))
 
 
-def in_threads(function: Callable[[S], T], items: Sequence[S]) -> Iterable[T]:
+def in_threads(
+    function: Callable[[S], T], items: Sequence[S], at_most: int | None = None
+) -> Iterable[T]:
     """Call a function for each item in several threads; results come in the items' order.
 
     Decoders leave the interpreter to others while they work.
+
+    Parameters
+    ----------
+    function : callable
+        Item → result.
+    items : sequence
+        What it is called with.
+    at_most : int, optional
+        Threads, where each needs much memory.
     """
-    n_threads = min(len(items), count_threads() + 2)
+    n_threads = min(len(items), count_threads() + 2, at_most or len(items))
     if n_threads < 2:
         yield from map(function, items)
         return
     with ThreadPoolExecutor(n_threads, thread_name_prefix="reading") as threads:
         for start in range(0, len(items), _AT_ONCE):
             yield from threads.map(function, items[start : start + _AT_ONCE])
+
+
+def read_by_part(
+    rows: Rows,
+    part_of: Rows,
+    read: Callable[[Rows], Sequence[Array | Broken]],
+    at_most: int | None = None,
+) -> Iterable[Array | Broken]:
+    """Read candidates, those of one part together; they come in the order that was asked for.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (k,)
+        Which candidates, in any order.
+    part_of : ndarray of int, shape (k,)
+        Where each lies, such as the number of its file.
+    read : callable
+        Rows of one part → a candidate each, or why there is none; called in several threads.
+    at_most : int, optional
+        Parts that are read at once.
+
+    Examples
+    --------
+    >>> rows = np.array([5, 1, 4])
+    >>> list(read_by_part(rows, rows % 2, lambda these: [f"{these}: {row}" for row in these]))
+    ['[5 1]: 5', '[5 1]: 1', '[4]: 4']
+    """
+    if not len(rows):
+        return
+    by_part = np.argsort(part_of, kind="stable")
+    _, starts = np.unique(part_of[by_part], return_index=True)
+    parts = sorted(np.split(by_part, starts[1:]), key=lambda part: int(part[0]))
+    ready: dict[int, Array | Broken] = {}
+    n_read = 0
+    found = in_threads(read, [rows[part] for part in parts], at_most)
+    for part, candidates in zip(parts, found, strict=True):
+        ready.update(zip(part.tolist(), candidates, strict=True))
+        while n_read in ready:
+            yield ready.pop(n_read)
+            n_read += 1
 
 
 def _as_row(key: int, n: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +14,13 @@ from .._checks import check_int, check_number
 from .._writing import as_path
 from ..errors import DataError, ParameterError
 from .annotations import Annotations, read_annotations
-from .base import Broken, Pool, in_threads
+from .base import Broken, Pool, read_by_part
 from .crops import Sheet, describe_unusable, sides_of_squares, usable_boxes
 from .decoding import decode_windowed, window_of_files
 from .image_cache import ImageCache
 from .image_folder import read_headers
 from .image_headers import describe_left_out, list_some, printable, why_unreadable
+from .table_columns import groups_of_rows, number_names
 
 __all__ = ["BoxedImages"]
 
@@ -149,8 +149,10 @@ class BoxedImages(Pool):
         )
         used = np.unique(of_image[kept])
         self.grey = all(headers[k].grey for k in used)
-        ids = listed.ids or _numbered([names[k] for k in of_image])
-        of_candidate = _groups_of(listed, groups)
+        ids = listed.ids or number_names([names[k] for k in of_image])
+        of_candidate = groups_of_rows(
+            groups, "image", listed.groups or listed.images, "boxes or points", listed.source
+        )
         super().__init__(
             (len(kept), 1 if self.grey else 3, size, size),
             np.uint8,
@@ -178,21 +180,9 @@ class BoxedImages(Pool):
         return found if self.window is None else {**found, "window": self.window}
 
     def _read(self, rows: Rows) -> Iterable[Array | Broken]:
-        if not len(rows):
-            return
         of_image = self._of_image[rows]
         self._cache.ask_for(of_image.tolist())
-        by_image = np.argsort(of_image, kind="stable")
-        _, starts = np.unique(of_image[by_image], return_index=True)
-        parts = sorted(np.split(by_image, starts[1:]), key=lambda part: int(part[0]))
-        ready: dict[int, Array | Broken] = {}
-        n_read = 0
-        cut = in_threads(self._cut, [rows[part] for part in parts])
-        for part, candidates in zip(parts, cut, strict=True):
-            ready.update(zip(part.tolist(), candidates, strict=True))
-            while n_read in ready:
-                yield ready.pop(n_read)
-                n_read += 1
+        return read_by_part(rows, of_image, self._cut)
 
     def _cut(self, rows: Rows) -> list[Array | Broken]:
         """Cut candidates of one image."""
@@ -252,41 +242,6 @@ def _choose(listed: Annotations, sizes: Array, sides: Array) -> tuple[Rows, list
             f"{listed.source} holds no usable {what} among {len(listed)}: {'; '.join(notes)}."
         )
     return kept, notes
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Ids of boxes that have none.
-
-    Examples
-    --------
-    >>> _numbered(["a.png", "b.png", "a.png"])
-    ['a.png#1', 'b.png#1', 'a.png#2']
-    """
-    found: Counter[str] = Counter()
-    ids = []
-    for name in names:
-        found[name] += 1
-        ids.append(f"{name}#{found[name]}")
-    return ids
-
-
-def _groups_of(
-    listed: Annotations, groups: Literal["image"] | Sequence[str] | None
-) -> Sequence[str] | None:
-    if groups is None:
-        return None
-    if isinstance(groups, str):
-        if groups != "image":
-            raise ParameterError(
-                f"groups={groups!r}; expected 'image', None, or a group for each box."
-            )
-        return listed.groups or listed.images
-    if len(groups) != len(listed):
-        raise DataError(
-            f"{len(groups)} groups for {len(listed)} boxes or points that {listed.source} lists; "
-            "expected one for each, whether it can be used or not."
-        )
-    return [str(group) for group in groups]
 
 
 def _why_none(listed: Annotations, folder: Path, unread: dict[str, str]) -> str:
