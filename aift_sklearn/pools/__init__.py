@@ -7,6 +7,7 @@ from .contact_sheet import contact_sheet
 from .dicom import DicomFolder
 from .image_folder import ImageFolder, ImageList
 from .opening import open_pool, open_sized
+from .volumes import VolumePatches
 
 __all__ = [
     "ArrayPool",
@@ -15,6 +16,7 @@ __all__ = [
     "ImageFolder",
     "ImageList",
     "Pool",
+    "VolumePatches",
     "contact_sheet",
     "open_array",
     "open_pool",

@@ -18,7 +18,7 @@ from .array_rows import read_rows
 from .array_stores import StoredArray, as_address, one_line, open_stored
 from .base import Broken, Pool
 
-__all__ = ["ArrayPool", "open_array", "row_numbers"]
+__all__ = ["ArrayPool", "lies_elsewhere", "open_array", "row_numbers"]
 
 Array = NDArray[Any]
 Rows = NDArray[np.intp]
@@ -162,7 +162,7 @@ class ArrayPool(Pool):
         del state["_lock"]
         if self._reopen is not None:
             state["array"] = None
-        elif _lies_elsewhere(self.array):
+        elif lies_elsewhere(self.array):
             kind = type(self.array)
             raise DataTypeError(
                 f"a pool of an open {kind.__module__}.{kind.__qualname__} cannot be pickled, as "
@@ -278,6 +278,7 @@ def row_numbers(n: int) -> list[str]:
     return [f"{row:0{digits}}" for row in range(n)]
 
 
-def _lies_elsewhere(array: Any) -> bool:
+def lies_elsewhere(array: Any) -> bool:
+    """Tell whether an array is that of an open file, which is no part of a pickled pool."""
     library = type(array).__module__.partition(".")[0]
     return isinstance(array, np.memmap) or library in ("h5py", "zarr")

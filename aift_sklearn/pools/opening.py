@@ -18,6 +18,8 @@ from .dicom import DicomFolder
 from .dicom_files import is_dicom
 from .folder_contents import files_below, sort_out_images
 from .image_folder import ImageFolder
+from .volume_points import find_points
+from .volumes import VolumePatches
 
 __all__ = ["open_pool", "open_sized"]
 
@@ -34,16 +36,18 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
         A folder of images, in it and below (`ImageFolder`); one of DICOM files and no images, or
         ``dicom:FOLDER`` whatever else it holds (`DicomFolder`); ``boxes:FOLDER`` or ``boxes:FILE``
         for boxes or points in images (`BoxedImages`): a folder with boxes.csv, or with one other
-        list of boxes, or such a list, .csv, .json (COCO) or .xml (Pascal VOC); or an array in a
-        file .npy, .npz, .h5 or .hdf5, in a folder .zarr, or at a URL such as
-        "s3://bucket/cells.zarr" (`open_array`).
+        list of boxes, or such a list, .csv, .json (COCO) or .xml (Pascal VOC); ``volumes:FOLDER``
+        or ``volumes:FILE.csv`` for points in volumes (`VolumePatches`): a folder with points.csv,
+        or with one other CSV file, or such a file; or an array in a file .npy, .npz, .h5 or .hdf5,
+        in a folder .zarr, or at a URL such as "s3://bucket/cells.zarr" (`open_array`).
     size : int, optional
         Height and width of the candidates in pixels, where they can be scaled; those of an array
         cannot.
     **options
         Others of the kind of pool: ``groups``, ``window``, ``strict``, ``verbose`` ...; of boxes
         ``context``, ``field``, and ``images``, their folder, by default that of the list, or its
-        subfolder ``images``; ``key``, the name of an array among several.
+        subfolder ``images``; of points ``width``, ``coordinates``, and ``volumes``, their folder;
+        ``key``, the name of an array among several.
 
     Returns
     -------
@@ -62,6 +66,8 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
     kind, _, rest = str(source).partition(":")
     if kind == "boxes" and rest:
         return _open_boxes(str(source), as_path(rest), size, **options)
+    if kind == "volumes" and rest:
+        return _open_volumes(str(source), as_path(rest), size, **options)
     if kind == "dicom" and rest:
         return _open_dicom(as_path(rest), size=size, **options)
     path = as_path(source)
@@ -69,7 +75,8 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
         return _open_folder(path, size=size, **options)
     raise ParameterError(
         f"source {os.fspath(source)!r} is not known; expected a folder of images or of "
-        "DICOM files, dicom:FOLDER, boxes:FOLDER or boxes:FILE for boxes in images, or an array in "
+        "DICOM files, dicom:FOLDER, boxes:FOLDER or boxes:FILE for boxes in images, "
+        "volumes:FOLDER or volumes:FILE.csv for points in volumes, or an array in "
         ".npy, .npz, .h5, .hdf5 or .zarr"
         + ("." if path.exists() else " (there is no such file or folder).")
     )
@@ -146,6 +153,15 @@ def _open_boxes(
         images = folder / "images" if (folder / "images").is_dir() else folder
     sized = {} if size is None else {"size": size}
     return _open(BoxedImages, source, images, boxes, **sized, **options)
+
+
+def _open_volumes(
+    source: str, path: Path, size: int | None, volumes: Any = None, **options: Any
+) -> Pool:
+    points = find_points(path)
+    sized = {} if size is None else {"size": size}
+    folder = points.parent if volumes is None else volumes
+    return _open(VolumePatches, source, folder, points, **sized, **options)
 
 
 def _open(kind: Callable[..., Pool], source: str, *args: Any, **options: Any) -> Pool:
