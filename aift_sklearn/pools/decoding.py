@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, ParameterError
 from .base import in_threads
-from .image_headers import open_image
+from .image_headers import ImageFile, open_image
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -40,7 +39,7 @@ _LISTED = 5
 _FOR_WINDOW, _OUTSIDE = 32, (0.1, 99.9)
 
 
-def decode(path: Path, *, grey: bool, size: int | None = None) -> tuple[Bytes, bool]:
+def decode(path: ImageFile, *, grey: bool, size: int | None = None) -> tuple[Bytes, bool]:
     """Read the pixels of an image file (C, H, W), and whether something is transparent.
 
     A JPEG file is decoded at the reduced scale that is next above twice the size.
@@ -59,12 +58,12 @@ def decode(path: Path, *, grey: bool, size: int | None = None) -> tuple[Bytes, b
     return (pixels[None] if grey else pixels.transpose(2, 0, 1)), transparent
 
 
-def decode_deep(path: Path, size: int | None = None) -> NDArray[np.float32]:
+def decode_deep(path: ImageFile, size: int | None = None) -> NDArray[np.float32]:
     """Read the values of a grey image of more than 8 bits (H, W), as they are.
 
     Parameters
     ----------
-    path : Path
+    path : Path or BytesIO
         Image file of mode I;16, I or F, such as a TIFF or PNG file of 16 bits.
     size : int, optional
         As of `decode`.
@@ -82,13 +81,13 @@ def decode_deep(path: Path, size: int | None = None) -> NDArray[np.float32]:
 
 
 def decode_windowed(
-    path: Path, *, grey: bool, window: tuple[float, float] | None, size: int | None = None
+    path: ImageFile, *, grey: bool, window: tuple[float, float] | None, size: int | None = None
 ) -> Bytes:
     """Read the pixels of an image file (C, H, W), grey of more than 8 bits by a window.
 
     Parameters
     ----------
-    path : Path
+    path : Path or BytesIO
         Image file.
     grey : bool
         Whether C is 1, else 3.
@@ -182,7 +181,7 @@ def middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
 
 
 def window_of_files(
-    window: Any, paths: Sequence[Path], size: int | None = None
+    window: Any, paths: Sequence[ImageFile], size: int | None = None
 ) -> tuple[float, float] | None:
     """Return the window that a user gave, or, of "auto", one for files of many grey levels.
 
@@ -190,7 +189,7 @@ def window_of_files(
     ----------
     window : "auto" or (float, float)
         Darkest and brightest value.
-    paths : sequence of Path
+    paths : sequence of Path or BytesIO
         Files of grey images of more than 8 bits.
     size : int, optional
         As of `decode`.

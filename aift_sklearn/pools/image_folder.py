@@ -10,16 +10,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_int, check_option
+from .._checks import check_int
 from .._writing import as_path
 from ..errors import DataError, ParameterError
 from ..progress import ProgressBar
-from .base import Broken, Pool, in_threads
-from .decoding import decode_windowed, refuse_several_sizes, window_of_files
+from .base import Broken, in_threads
+from .decoded_images import DecodedImages
+from .decoding import window_of_files
 from .folder_contents import count_kinds, files_below, sort_out_images
 from .image_headers import (
     ImageHeader,
-    describe_left_out,
     list_some,
     printable,
     read_header,
@@ -32,7 +32,7 @@ Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 
-class ImageList(Pool):
+class ImageList(DecodedImages):
     """Image files as a pool, uint8 (n, C, H, W).
 
     Files are told apart by their headers when the pool is opened; pixels are read when they are
@@ -103,50 +103,22 @@ class ImageList(Pool):
         if not headers:
             raise DataError(_why_none(source, len(files), broken))
         kept = list(headers)
-        found = list(headers.values())
-        if size is None:
-            refuse_several_sizes({header.size for header in found})
-        self.paths = [files[row] for row in kept]
-        self.size = size
-        self.original_sizes = [header.size for header in found]
-        check_option("grey", grey, ("auto", True, False))
-        self.grey = all(header.grey for header in found) if grey == "auto" else bool(grey)
-        self._deep = np.array([bool(header.depth) and header.grey for header in found])
-        width, height = (size, size) if size is not None else found[0].size
         super().__init__(
-            (len(kept), 1 if self.grey else 3, height, width),
-            np.uint8,
+            list(headers.values()),
             [names[row] for row in kept],
             None if groups is None else [groups[row] for row in kept],
+            size=size,
+            grey=grey,
             strict=strict,
             broken=broken,
             source=source,
         )
-        self.notes += describe_left_out(self.ids.tolist(), found)
-        deep = [path for path, one in zip(self.paths, self._deep, strict=True) if one]
+        self.paths = [files[row] for row in kept]
+        deep = [self.paths[row] for row in self.deep_rows]
         self.window = window_of_files(window, deep, size)
 
-    def reading(self) -> dict[str, Any]:
-        """Size, channels and window, which else follow from what lies in the folder."""
-        found: dict[str, Any] = {"size": self.size, "grey": self.grey}
-        return found if self.window is None else {**found, "window": self.window}
-
     def _read(self, rows: NDArray[np.intp]) -> Iterable[Array | Broken]:
-        return in_threads(self._read_one, [int(row) for row in rows])
-
-    def _read_one(self, row: int) -> Array | Broken:
-        path = self.paths[row]
-        try:
-            window = self.window if self._deep[row] else None
-            pixels = decode_windowed(path, grey=self.grey, window=window, size=self.size)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow raises whatever its decoders do
-            return Broken(why_unreadable(path, error))
-        if pixels.shape != self.shape[1:]:
-            height, width = pixels.shape[1:]
-            return Broken(f"{width} x {height} pixels, unlike the others; pass size= to scale all")
-        return pixels
+        return in_threads(lambda row: self._decode(row, self.paths[row]), rows.tolist())
 
 
 class ImageFolder(ImageList):

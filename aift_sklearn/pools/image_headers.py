@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 __all__ = [
+    "ImageFile",
     "ImageHeader",
     "count_images",
     "describe_left_out",
@@ -29,6 +31,9 @@ __all__ = [
     "refuse_deep",
     "why_unreadable",
 ]
+
+ImageFile = Path | BytesIO
+"""An image file, or its bytes."""
 
 # More files than this are counted, not listed.
 _LISTED = 5
@@ -67,12 +72,12 @@ class ImageHeader:
     n_extra: int
 
 
-def read_header(path: Path) -> ImageHeader:
+def read_header(path: ImageFile) -> ImageHeader:
     """Read the header of an image file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or BytesIO
         Image file.
 
     Returns
@@ -97,7 +102,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 @contextlib.contextmanager
-def open_image(path: Path) -> Iterator[PIL.Image.Image]:
+def open_image(path: ImageFile) -> Iterator[PIL.Image.Image]:
     """Open an image file of the formats that are read, without warnings of odd metadata."""
     from PIL import Image
 
@@ -183,12 +188,13 @@ def list_some(names: Sequence[str]) -> str:
     return ", ".join([*names[:_LISTED], *(["..."] if len(names) > _LISTED else [])])
 
 
-def why_unreadable(path: Path, error: Exception) -> str:
+def why_unreadable(path: ImageFile, error: Exception) -> str:
     """Say in a few words why an image file cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, FileNotFoundError):
-        return "a URL; download it first" if _is_url(path) else "no such file"
+        is_url = isinstance(path, Path) and _is_url(path)
+        return "a URL; download it first" if is_url else "no such file"
     if isinstance(error, IsADirectoryError):
         return "a folder"
     if isinstance(error, Image.DecompressionBombError):
@@ -213,9 +219,12 @@ def _is_url(path: Path) -> bool:
     return any(part.lower() in ("http:", "https:", "s3:", "gs:", "ftp:") for part in path.parts)
 
 
-def _why_unknown(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(132)
+def _why_unknown(path: ImageFile) -> str:
+    if isinstance(path, BytesIO):
+        start = path.getvalue()[:132]
+    else:
+        with path.open("rb") as file:
+            start = file.read(132)
     if not start:
         return "an empty file"
     if start[128:] == b"DICM":
