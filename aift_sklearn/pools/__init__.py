@@ -6,6 +6,7 @@ from .boxed import BoxedImages
 from .contact_sheet import contact_sheet
 from .dicom import DicomFolder
 from .image_folder import ImageFolder, ImageList
+from .image_tables import ImageTable
 from .opening import open_pool, open_sized
 from .volumes import VolumePatches
 
@@ -15,6 +16,7 @@ __all__ = [
     "DicomFolder",
     "ImageFolder",
     "ImageList",
+    "ImageTable",
     "Pool",
     "VolumePatches",
     "contact_sheet",

@@ -150,9 +150,7 @@ class BoxedImages(Pool):
         used = np.unique(of_image[kept])
         self.grey = all(headers[k].grey for k in used)
         ids = listed.ids or number_names([names[k] for k in of_image])
-        of_candidate = groups_of_rows(
-            groups, "image", listed.groups or listed.images, "boxes or points", listed.source
-        )
+        of_candidate = _groups_of(listed, groups)
         super().__init__(
             (len(kept), 1 if self.grey else 3, size, size),
             np.uint8,
@@ -242,6 +240,11 @@ def _choose(listed: Annotations, sizes: Array, sides: Array) -> tuple[Rows, list
             f"{listed.source} holds no usable {what} among {len(listed)}: {'; '.join(notes)}."
         )
     return kept, notes
+
+
+def _groups_of(listed: Annotations, groups: Any) -> Sequence[str] | None:
+    own = listed.groups or listed.images
+    return groups_of_rows(groups, "image", own, "boxes or points", listed.source)
 
 
 def _why_none(listed: Annotations, folder: Path, unread: dict[str, str]) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .._checks import check_option
 from .base import Broken, Pool
 from .decoding import decode_windowed, refuse_several_sizes
-from .image_headers import ImageFile, ImageHeader, describe_left_out, why_unreadable
+from .image_headers import ImageFile, ImageHeader, describe_left_out, read_header, why_unreadable
 
-__all__ = ["DecodedImages"]
+__all__ = ["DecodedImages", "try_header"]
 
 Array = NDArray[Any]
 
@@ -102,3 +102,14 @@ class DecodedImages(Pool):
             height, width = pixels.shape[1:]
             return Broken(f"{width} x {height} pixels, unlike the others; pass size= to scale all")
         return pixels
+
+
+def try_header(file: ImageFile) -> ImageHeader | Broken:
+    """Read the header of an image that can be decoded, or tell why it cannot be."""
+    try:
+        header = read_header(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises what its decoders do
+        return Broken(why_unreadable(file, error))
+    return Broken(header.depth) if header.depth == "signed values" else header

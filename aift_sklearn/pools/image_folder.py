@@ -15,15 +15,13 @@ from .._writing import as_path
 from ..errors import DataError, ParameterError
 from ..progress import ProgressBar
 from .base import Broken, in_threads
-from .decoded_images import DecodedImages
+from .decoded_images import DecodedImages, try_header
 from .decoding import window_of_files
 from .folder_contents import count_kinds, files_below, sort_out_images
 from .image_headers import (
     ImageHeader,
     list_some,
     printable,
-    read_header,
-    why_unreadable,
 )
 
 __all__ = ["ImageFolder", "ImageList", "read_headers"]
@@ -222,20 +220,10 @@ def read_headers(
     broken : dict of str to str
         Name → reason, of the others.
     """
-
-    def read(file: Path) -> ImageHeader | Broken:
-        try:
-            header = read_header(file)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow raises what its decoders do
-            return Broken(why_unreadable(file, error))
-        return Broken(header.depth) if header.depth == "signed values" else header
-
     headers: dict[int, ImageHeader] = {}
     broken: dict[str, str] = {}
     with ProgressBar("looking at images", len(files), enabled=bool(verbose)) as bar:
-        for row, header in enumerate(in_threads(read, files)):
+        for row, header in enumerate(in_threads(try_header, files)):
             bar.advance()
             if isinstance(header, ImageHeader):
                 headers[row] = header

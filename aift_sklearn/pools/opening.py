@@ -18,6 +18,8 @@ from .dicom import DicomFolder
 from .dicom_files import is_dicom
 from .folder_contents import files_below, sort_out_images
 from .image_folder import ImageFolder
+from .image_tables import ImageTable
+from .table_parts import is_saved_dataset, is_table_file
 from .volume_points import find_points
 from .volumes import VolumePatches
 
@@ -38,7 +40,9 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
         for boxes or points in images (`BoxedImages`): a folder with boxes.csv, or with one other
         list of boxes, or such a list, .csv, .json (COCO) or .xml (Pascal VOC); ``volumes:FOLDER``
         or ``volumes:FILE.csv`` for points in volumes (`VolumePatches`): a folder with points.csv,
-        or with one other CSV file, or such a file; or an array in a file .npy, .npz, .h5 or .hdf5,
+        or with one other CSV file, or such a file; a file .parquet, a folder of such files and no
+        images, or a folder that ``save_to_disk`` of Hugging Face's datasets wrote, with a column of
+        images (`ImageTable`); or an array in a file .npy, .npz, .h5 or .hdf5,
         in a folder .zarr, or at a URL such as "s3://bucket/cells.zarr" (`open_array`).
     size : int, optional
         Height and width of the candidates in pixels, where they can be scaled; those of an array
@@ -47,7 +51,8 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
         Others of the kind of pool: ``groups``, ``window``, ``strict``, ``verbose`` ...; of boxes
         ``context``, ``field``, and ``images``, their folder, by default that of the list, or its
         subfolder ``images``; of points ``width``, ``coordinates``, and ``volumes``, their folder;
-        ``key``, the name of an array among several.
+        of tables ``column``, ``id_column``, ``group_column`` and ``split``; ``key``, the name of an
+        array among several.
 
     Returns
     -------
@@ -71,12 +76,14 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
     if kind == "dicom" and rest:
         return _open_dicom(as_path(rest), size=size, **options)
     path = as_path(source)
+    if is_saved_dataset(path) or (path.is_file() and is_table_file(path)):
+        return _open(ImageTable, str(path), path, size=size, **options)
     if path.is_dir():
         return _open_folder(path, size=size, **options)
     raise ParameterError(
         f"source {os.fspath(source)!r} is not known; expected a folder of images or of "
         "DICOM files, dicom:FOLDER, boxes:FOLDER or boxes:FILE for boxes in images, "
-        "volumes:FOLDER or volumes:FILE.csv for points in volumes, or an array in "
+        "volumes:FOLDER or volumes:FILE.csv for points in volumes, .parquet, or an array in "
         ".npy, .npz, .h5, .hdf5 or .zarr"
         + ("." if path.exists() else " (there is no such file or folder).")
     )
@@ -111,6 +118,8 @@ def _open_folder(path: Path, **options: Any) -> Pool:
     has_dicom = any(map(_seems_dicom, others))
     if has_dicom and not images:
         return _open_dicom(path, **options)
+    if not images and any(map(is_table_file, others)):
+        return _open(ImageTable, str(path), path, **options)
     pool = _open(ImageFolder, str(path), path, **options)
     if has_dicom:
         pool.notes.append(
