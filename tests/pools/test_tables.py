@@ -200,6 +200,9 @@ def test_ids_and_groups_are_found(tmp_path, name, group):
     ]  # fmt: skip
     plain = ImageTable(file, id_column=None, group_column=None)
     assert (plain.ids[1], plain.groups, plain.notes) == ("a.parquet#000001", None, [])
+    # The first of several counts.
+    both = write(tmp_path / "b.parquet", columns | {name.swapcase(): PNG, group.upper(): PNG})
+    assert ImageTable(both, column="image").ids.tolist() == ids
     swapped = ImageTable(file, group_column=name)
     assert swapped.groups.tolist() == ids
 
@@ -547,35 +550,31 @@ def test_what_is_not_asked_for_is_not_read(cells, read_groups):
     assert read_groups == {(1, "image"): 1}
 
 
-def test_little_memory_is_taken(tmp_path):
+def test_one_row_group_at_a_time_is_in_memory(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     # Noise does not shrink: 60 row groups of 0.5 MB.
-    images = [
-        encoded(Image.fromarray(rng.integers(0, 256, (210, 100, 3), np.uint8))) for _ in range(8)
-    ]
-    file = write(
-        tmp_path / "a.parquet", {"image": images * 60}, 8, compression="none", use_dictionary=False
-    )
+    noise = rng.integers(0, 256, (8, 210, 100, 3), np.uint8)
+    columns = {"image": [encoded(Image.fromarray(one)) for one in noise] * 60}
+    file = write(tmp_path / "a.parquet", columns, 8, compression="none", use_dictionary=False)
     assert file.stat().st_size > 2.5e7
     before = pa.total_allocated_bytes()
-    peaks = []
+    peaks, at_once = [], []
     read = RowGroup.read
 
     def watch(part, columns):
+        at_once.append(threading.current_thread().name)
         table = read(part, columns)
         peaks.append(pa.total_allocated_bytes() - before)
         return table
 
-    try:
-        RowGroup.read = watch
-        pool = ImageTable(file, size=8)
-        pool._cache = ImageCache(2**20)
-        for start in range(0, len(pool), 100):
-            pool[start : start + 100]
-    finally:
-        RowGroup.read = read
+    monkeypatch.setattr(RowGroup, "read", watch)
+    pool = ImageTable(file, size=8)
+    pool._cache = ImageCache(2**20)
+    for start in range(0, len(pool), 100):
+        pool[start : start + 100]
     assert len(peaks) >= 120
     assert max(peaks) < 5e6
+    assert set(at_once) == {threading.current_thread().name}
 
 
 def test_large_row_groups_are_told(cells, monkeypatch):

@@ -246,6 +246,14 @@ def test_values_of_any_type_are_read(tmp_path, dtype, suffix):
     assert_array_equal(pool[:], expected)
 
 
+def test_bytes_that_are_scaled_are_no_pixels(tmp_path):
+    image = nib.Nifti1Image((CODED % 90).astype(np.uint8), np.eye(4))
+    image.header.set_slope_inter(10, -500)
+    nib.save(image, tmp_path / "a.nii")
+    low, high = VolumePatches(tmp_path / "a.nii", [[15, 12, 10]], 9).window
+    assert -500 <= low < 0 < high <= 400
+
+
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
 def test_values_are_scaled_as_the_header_says(tmp_path, suffix):
     image = nib.Nifti1Image(CODED, np.eye(4))
