@@ -24,6 +24,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
+# Units of NIfTI files in mm; of those that name none it is taken for granted.
+_MM = {"meter": 1000.0, "micron": 0.001}
 _NIFTI, _NUMPY = (".nii", ".nii.gz"), (".npy", ".npz")
 
 
@@ -60,7 +62,8 @@ class VolumeHeader:
     def locate(self, points: Array, coordinates: str) -> Array:
         """Points (n, 3) as a user gives them, "voxel" or "world" → voxels along these axes."""
         affine = self.from_stored if coordinates == "voxel" else self.from_world
-        assert affine is not None
+        if affine is None:
+            raise DataError("no affine tells where world coordinates lie")
         return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])
 
     def holds(self, at: Array) -> NDArray[np.bool_]:
@@ -173,8 +176,10 @@ def _header_of_nifti(path: Path) -> VolumeHeader:
     nibabel = _load_nibabel()
     with silent_thread():
         stored = nibabel.load(path, mmap="r")
-        proxy, affine = stored.dataobj, np.asarray(stored.affine, dtype=np.float64)
-    shape = _shape_of_volume(stored.shape, proxy.dtype)
+        proxy = stored.dataobj
+        shape = _shape_of_volume(stored.shape, proxy.dtype)
+        unit = _MM.get(stored.header.get_xyzt_units()[0], 1.0)
+        affine = np.diag([unit, unit, unit, 1.0]) @ stored.affine
     if not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
         raise DataError("its affine cannot be inverted")
     orientation = nibabel.orientations.io_orientation(affine)

@@ -42,7 +42,8 @@ class VolumePatches(Pool):
 
     Slices are cut when they are asked for. Of files that are not compressed only the voxels that a
     slice needs are read; a compressed volume is decoded as a whole, once per pass over consecutive
-    candidates of it, and kept for the next slice of the pool. What lies in a volume that cannot be
+    candidates of it, and kept for the next slice of the pool; that of a compressed .npz file also
+    when its header is read. What lies in a volume that cannot be
     read, and points outside of theirs, are in ``broken``.
 
     Parameters
@@ -104,7 +105,8 @@ class VolumePatches(Pool):
     References
     ----------
     Tajbakhsh, Gotway and Liang, "Computer-aided pulmonary embolism detection using a novel
-    vessel-aligned multi-planar image representation and convolutional neural networks", 2015.
+    vessel-aligned multi-planar image representation and convolutional neural networks", 2015. Its
+    slices follow the vessel; these follow the axes of the body.
 
     Examples
     --------

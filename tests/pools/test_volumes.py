@@ -17,10 +17,9 @@ from scipy.ndimage import map_coordinates
 
 from aift_sklearn.errors import DataError, DataTypeError, MissingDependencyError, ParameterError
 from aift_sklearn.pools import VolumePatches, open_pool
-from aift_sklearn.pools import volumes as volumes_module
 from aift_sklearn.pools.image_cache import ImageCache
 from aift_sklearn.pools.slices import find_regions, join_slices
-from aift_sklearn.pools.volume_set import VolumeSet
+from aift_sklearn.pools.volume_files import load_volume
 
 SHAPE = (30, 24, 20)
 # Every voxel of 30 x 24 x 20 its own value.
@@ -89,13 +88,12 @@ def write_csv(path, rows, header="volume,x,y,z"):
 def decoded(monkeypatch):
     """Counts how often each volume is opened."""
     found = collections.Counter()
-    load = volumes_module.VolumeSet.load.__globals__["load_volume"]
 
     def count(source, key=None):
         found[source.name] += 1
-        return load(source, key)
+        return load_volume(source, key)
 
-    monkeypatch.setitem(VolumeSet.load.__globals__, "load_volume", count)
+    monkeypatch.setattr("aift_sklearn.pools.volume_set.load_volume", count)
     return found
 
 
@@ -143,6 +141,19 @@ def test_volumes_are_turned_however_they_lie(tmp_path, axes, suffix):
     # An oracle of nibabel's own.
     canonical = nib.as_closest_canonical(stored)
     assert_array_equal(np.asarray(canonical.dataobj), CODED)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("micron", 1000), ("meter", 0.001)])
+def test_units_of_files_are_counted_in_mm(tmp_path, unit, factor):
+    image = nib.Nifti1Image(CODED, np.diag([factor, factor, 2 * factor, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    points = np.array([[15, 12, 20]])
+    options = {"width": 6, "window": WINDOW}
+    pool = VolumePatches(tmp_path / "a.nii", points, 8, coordinates="world", **options)
+    expected = VolumePatches(CODED, points / (1, 1, 2), 8, spacing=(1, 1, 2), **options)
+    # Float32 of the header.
+    assert_allclose(pool[0].astype(int), expected[0].astype(int), atol=1)
 
 
 def test_volumes_that_lie_aslant_are_sliced_along_their_axes(tmp_path):
@@ -369,6 +380,8 @@ def test_sources_of_volumes_are_told_apart(scans):
     lists.mkdir()
     write_csv(lists / "points.csv", [("a.nii", 1, 1, 1)])
     assert len(open_pool(f"volumes:{lists}", volumes=scans)) == 1
+    one = scans / "volumes" / "a.nii"
+    assert open_pool(f"volumes:{lists}", volumes=one).ids.tolist() == ["a.nii#1"]
     with pytest.raises(DataError, match=r"none of the volumes .*a\.nii \(no such file\)"):
         open_pool(f"volumes:{lists}")
     with pytest.raises(ParameterError, match="the option context does not apply to 'volumes:"):
@@ -623,7 +636,7 @@ def test_few_large_volumes_are_decoded_at_once(scans, monkeypatch):
     n_decoded = [files.headers[k].n_decoded for k in range(3)]
     assert n_decoded == [0, CODED.nbytes, 0], "of these one is compressed"
     for room, expected in ((CODED.nbytes * 5, 5), (CODED.nbytes // 2, 1)):
-        monkeypatch.setitem(VolumeSet.at_most.__globals__, "_AT_ONCE", room)
+        monkeypatch.setattr("aift_sklearn.pools.volume_set._AT_ONCE", room)
         assert files.at_most() == expected
 
 
@@ -664,7 +677,7 @@ def test_compressed_files_are_those_that_end_so(tmp_path):
     assert_array_equal(pool[:], VolumePatches(tmp_path / "a.nii", [[5, 5, 5]], 8, window=WINDOW)[:])
 
 
-def test_the_paper_sees_orthogonal_planes_meet_in_the_point():
+def test_the_three_slices_meet_in_the_point():
     pool = VolumePatches(CODED, [[15, 12, 10]], 9, window=WINDOW)
     assert len(set(pool[0][:, 4, 4].tolist())) == 1
     assert pool[0][0, 4, 4] == as_bytes(CODED[15, 12, 10].astype(float))
