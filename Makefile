@@ -1,6 +1,7 @@
 # make demo    the main job: AIFT against random asking on real tissue, and its report
 # make test    lint, types and all tests
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
+# make test-faults   processes and nodes that are lost while a pool is scored, in minutes
 # make mutants   whether tests notice errors put into the code; writes docs/mutation.md
 # make bench   the pool pass against its peers; writes docs/performance.md
 # make evidence   docs/evidence.md and the README's tables from the kept campaigns (EVIDENCE=--run: anew, in hours)
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest mutants bench evidence no-silent-difference lint install clean
+.PHONY: demo test test-oldest test-faults mutants bench evidence no-silent-difference lint install clean
 
 install: $(VENV)/installed
 
@@ -47,6 +48,9 @@ $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/pytest --numprocesses 2 --dist worksteal tests
+
+test-faults: install
+	$(BIN)/pytest -o python_files='fault_*.py' tests/faults
 
 mutants: install
 	$(BIN)/python tests/mutation.py $(MUTANTS)
