@@ -8,6 +8,8 @@ from .dicom import DicomFolder
 from .image_folder import ImageFolder, ImageList
 from .image_tables import ImageTable
 from .opening import open_pool, open_sized
+from .slide_overview import draw_slide
+from .slides import SlideTiles
 from .volumes import VolumePatches
 
 __all__ = [
@@ -18,8 +20,10 @@ __all__ = [
     "ImageList",
     "ImageTable",
     "Pool",
+    "SlideTiles",
     "VolumePatches",
     "contact_sheet",
+    "draw_slide",
     "open_array",
     "open_pool",
     "open_sized",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 __all__ = ["ImageCache"]
@@ -38,7 +38,7 @@ class ImageCache(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._kept: dict[int, T | None] = {}
+        self._kept: dict[Hashable, T | None] = {}
         self._n_bytes = 0
         self._lock = threading.Lock()
 
@@ -46,7 +46,7 @@ class ImageCache(Generic[T]):
         """Copies, and those that go to other processes, begin empty."""
         return ImageCache, (self.limit,)
 
-    def ask_for(self, keys: Iterable[int]) -> None:
+    def ask_for(self, keys: Iterable[Hashable]) -> None:
         """Say which images are wanted next: in what order they leave again.
 
         Threads finish in any order, and the last image of a slice is wanted for the next one.
@@ -55,12 +55,12 @@ class ImageCache(Generic[T]):
             for key in keys:
                 self._kept[key] = self._kept.pop(key, None)
 
-    def get(self, key: int) -> T | None:
+    def get(self, key: Hashable) -> T | None:
         """Return an image, or None where it is not kept."""
         with self._lock:
             return self._kept.get(key)
 
-    def keep(self, key: int, image: T) -> None:
+    def keep(self, key: Hashable, image: T) -> None:
         """Keep an image that was asked for."""
         with self._lock:
             # Where others pushed it out meanwhile, it is not wanted any more.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._writing import as_path
-from ..errors import ParameterError
+from ..errors import DataError, ParameterError
 from .annotations import find_annotations
 from .array_stores import as_address, holds_array
 from .arrays import open_array
@@ -19,6 +19,8 @@ from .dicom_files import is_dicom
 from .folder_contents import files_below, sort_out_images
 from .image_folder import ImageFolder
 from .image_tables import ImageTable
+from .slide_files import SLIDE_SUFFIXES, VENDOR_SUFFIXES
+from .slides import SlideTiles
 from .table_parts import is_saved_dataset, is_table_file
 from .volume_points import find_points
 from .volumes import VolumePatches
@@ -40,19 +42,21 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
         for boxes or points in images (`BoxedImages`): a folder with boxes.csv, or with one other
         list of boxes, or such a list, .csv, .json (COCO) or .xml (Pascal VOC); ``volumes:FOLDER``
         or ``volumes:FILE.csv`` for points in volumes (`VolumePatches`): a folder with points.csv,
-        or with one other CSV file, or such a file; a file .parquet, a folder of such files and no
-        images, or a folder that ``save_to_disk`` of Hugging Face's datasets wrote, with a column of
-        images (`ImageTable`); or an array in a file .npy, .npz, .h5 or .hdf5,
-        in a folder .zarr, or at a URL such as "s3://bucket/cells.zarr" (`open_array`).
+        or with one other CSV file, or such a file; ``slides:FOLDER`` for tiles of whole-slide
+        images (`SlideTiles`), or a slide, .svs, .ndpi, .mrxs, .tif ...; a file .parquet, a folder
+        of such files and no images, or a folder that ``save_to_disk`` of Hugging Face's datasets
+        wrote, with a column of images (`ImageTable`); or an array in a file .npy, .npz, .h5 or
+        .hdf5, in a folder .zarr, or at a URL such as "s3://bucket/cells.zarr" (`open_array`).
     size : int, optional
         Height and width of the candidates in pixels, where they can be scaled; those of an array
-        cannot.
+        cannot. Tiles of slides are scaled to it; ``tile`` is what they show.
     **options
         Others of the kind of pool: ``groups``, ``window``, ``strict``, ``verbose`` ...; of boxes
         ``context``, ``field``, and ``images``, their folder, by default that of the list, or its
         subfolder ``images``; of points ``width``, ``coordinates``, and ``volumes``, their folder;
-        of tables ``column``, ``id_column``, ``group_column`` and ``split``; ``key``, the name of an
-        array among several.
+        of slides ``tile``, ``stride``, ``level``, ``mpp``, ``tissue`` and ``channels``; of tables
+        ``column``, ``id_column``, ``group_column`` and ``split``; ``key``, the name of an array
+        among several.
 
     Returns
     -------
@@ -75,6 +79,8 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
         return _open_volumes(str(source), as_path(rest), size, **options)
     if kind == "dicom" and rest:
         return _open_dicom(as_path(rest), size=size, **options)
+    if slides := _find_slides(source):
+        return _open(SlideTiles, str(source), slides, size=size, **options)
     path = as_path(source)
     if is_saved_dataset(path) or (path.is_file() and is_table_file(path)):
         return _open(ImageTable, str(path), path, size=size, **options)
@@ -83,8 +89,8 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
     raise ParameterError(
         f"source {os.fspath(source)!r} is not known; expected a folder of images or of "
         "DICOM files, dicom:FOLDER, boxes:FOLDER or boxes:FILE for boxes in images, "
-        "volumes:FOLDER or volumes:FILE.csv for points in volumes, .parquet, or an array in "
-        ".npy, .npz, .h5, .hdf5 or .zarr"
+        "volumes:FOLDER or volumes:FILE.csv for points in volumes, a slide or slides:FOLDER, "
+        ".parquet, or an array in .npy, .npz, .h5, .hdf5 or .zarr"
         + ("." if path.exists() else " (there is no such file or folder).")
     )
 
@@ -93,8 +99,8 @@ def open_sized(source: str | os.PathLike[str], size: int | None = None, **option
     """Open a pool at a size that suits a network, where none is given.
 
     Images that are alike in size, square, and not above 256 pixels stay as they are; others are
-    scaled to 64, which is fast; give a larger one where small things matter. Arrays stay as they
-    are.
+    scaled to 64, which is fast; give a larger one where small things matter. Arrays and tiles of
+    slides stay as they are.
 
     Parameters
     ----------
@@ -103,7 +109,7 @@ def open_sized(source: str | os.PathLike[str], size: int | None = None, **option
     """
     if size is not None or holds_array(as_address(source)):
         return open_pool(source, size, **options)
-    pool = open_pool(source, _USUAL, **options)
+    pool = open_pool(source, None if _find_slides(source) else _USUAL, **options)
     alike = set(getattr(pool, "original_sizes", []))
     if len(alike) != 1:
         return pool
@@ -115,6 +121,10 @@ def open_sized(source: str | os.PathLike[str], size: int | None = None, **option
 def _open_folder(path: Path, **options: Any) -> Pool:
     # What cannot be listed is told by the pool.
     images, others = sort_out_images(files_below(path, lambda error: None))
+    if not images and any(file.suffix.lower() in VENDOR_SUFFIXES for file in others):
+        raise DataError(
+            f'{path} holds slides and no images; open_pool("slides:FOLDER") cuts tiles.'
+        )
     has_dicom = any(map(_seems_dicom, others))
     if has_dicom and not images:
         return _open_dicom(path, **options)
@@ -151,6 +161,15 @@ def _seems_dicom(path: Path) -> bool:
         return is_dicom(path)
     except OSError:
         return False
+
+
+def _find_slides(source: str | os.PathLike[str]) -> Path | None:
+    """Where slides lie, if the source is one or says so."""
+    kind, _, rest = str(source).partition(":")
+    if kind == "slides" and rest:
+        return as_path(rest)
+    path = as_path(source)
+    return path if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file() else None
 
 
 def _open_boxes(
