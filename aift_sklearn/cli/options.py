@@ -264,8 +264,9 @@ Source = Annotated[
         metavar="SOURCE",
         help="Folder of images, which are found below it too; or of DICOM files: dicom:FOLDER "
         "where it holds both; boxes:FOLDER or boxes:FILE (CSV, COCO, Pascal VOC) for boxes or "
-        "points in images; volumes:FOLDER or volumes:FILE.csv for points in volumes; FILE.parquet "
-        "or a saved Hugging Face dataset; or an array, FILE.npy, .npz, .h5 or .zarr.",
+        "points in images; volumes:FOLDER or volumes:FILE.csv for points in volumes; slides:FOLDER "
+        "or slides:FILE for tiles of slides; FILE.parquet or a saved Hugging Face dataset; or an "
+        "array, FILE.npy, .npz, .h5 or .zarr.",
     ),
 ]
 PoolSize = Annotated[

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from ..errors import DataError, MissingDependencyError
-from .folder_contents import files_below
+from .folder_contents import count_kinds, files_below
 from .image_cache import ImageCache
+from .image_headers import printable
 from .slide_levels import Slide
 from .slide_tiff import TiffSlide
 from .slide_vendor import VendorSlide
 
-__all__ = ["SLIDE_SUFFIXES", "VENDOR_SUFFIXES", "OpenSlides", "list_slides", "open_slide"]
+__all__ = [
+    "SLIDE_SUFFIXES",
+    "VENDOR_SUFFIXES",
+    "OpenSlides",
+    "SlideList",
+    "list_slides",
+    "open_slide",
+]
 
 Array = NDArray[Any]
 
@@ -31,25 +40,64 @@ SLIDE_SUFFIXES = (*_TIFF_SUFFIXES, *_OF_OPENSLIDE)
 _OPEN, _KEPT = 16, 128 * 2**20
 
 
-def list_slides(
-    folder: Path, unlisted: Callable[[OSError], None] | None = None
-) -> tuple[list[Path], list[Path]]:
-    """List slides in a folder and below, and the other files; both sorted.
+class SlideList(NamedTuple):
+    """Slides that were found.
+
+    Attributes
+    ----------
+    paths : list of Path
+        The files, in order.
+    names : list of str
+        What each is called: its path relative to the folder.
+    notes : list of str
+        What else lies there.
+    unlisted : dict of str to str
+        Folders that cannot be listed, and why.
+    """
+
+    paths: list[Path]
+    names: list[str]
+    notes: list[str]
+    unlisted: dict[str, str]
+
+
+def list_slides(path: Path, *, strict: bool = False) -> SlideList:
+    """List slides in a folder and below, or the one that there is.
 
     Parameters
     ----------
-    folder : Path
-        The folder.
-    unlisted : callable, optional
-        As of `files_below`.
+    path : Path
+        A slide, whatever its name, or a folder.
+    strict : bool, default=False
+        Raise at the first folder that cannot be listed.
+
+    Raises
+    ------
+    DataError
+        If there is no such file or folder.
     """
+    if path.is_file():
+        return SlideList([path], [printable(path.name)], [], {})
+    if not path.is_dir():
+        raise DataError(f"there is no slide or folder {path}.")
+    unlisted: dict[str, str] = {}
+
+    def note(error: OSError) -> None:
+        if strict:
+            raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+        name = Path(os.path.relpath(error.filename, path)).as_posix()
+        unlisted[printable(name) + "/"] = f"a folder: {error.strerror}"
+
     slides: list[Path] = []
     others: list[Path] = []
-    for file in sorted(files_below(folder, unlisted)):
+    for file in sorted(files_below(path, note)):
         (slides if file.suffix.lower() in SLIDE_SUFFIXES else others).append(file)
     # Of MIRAX the pixels lie in a folder that is called as the slide.
     parts = {slide.with_suffix("") for slide in slides if slide.suffix.lower() == ".mrxs"}
-    return slides, [file for file in others if file.parent not in parts]
+    others = [file for file in others if file.parent not in parts]
+    names = [printable(slide.relative_to(path).as_posix()) for slide in slides]
+    notes = [f"files left out, no slides: {count_kinds(others)}"] if others else []
+    return SlideList(slides, names, notes, unlisted)
 
 
 def open_slide(path: Path, cache: ImageCache[Array], number: int) -> Slide:

@@ -148,4 +148,4 @@ def _averaged(pixels: Array, factor: int, dtype: np.dtype[Any]) -> Array:
         for start, length in zip(starts, pixels.shape[:2], strict=True)
     )
     means = sums / (high[:, None] * wide)[..., None]
-    return (np.rint(means) if dtype == np.uint8 else means).astype(dtype)
+    return np.asarray(np.rint(means) if dtype == np.uint8 else means, dtype=dtype)

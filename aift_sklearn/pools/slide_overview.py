@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_int
 from .._writing import as_path, write_atomically
-from ..errors import DataError, DataTypeError, ParameterError
+from ..errors import DataTypeError, ParameterError
 from .base import Pool, Subset
 from .decoding import find_window, to_bytes
 from .image_headers import list_some
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 # Lines on bright and on dark slides, and how much of the colours stays outside of tiles.
 _ON_BRIGHT, _ON_DARK, _STAYS = (0, 90, 50), (255, 200, 60), 0.45
 # Pixels of a tile in the picture from which on its outline is two pixels wide.
-_WIDE = 24
+_WIDE = 80
 
 
 def draw_slide(
@@ -65,8 +65,8 @@ def draw_slide(
     >>> import tempfile
     >>> import tifffile
     >>> folder = tempfile.mkdtemp()
-    >>> tifffile.imwrite(f"{folder}/case.tif", np.full((300, 400), 90, dtype=np.uint8))
-    >>> pool = SlideTiles(f"{folder}/case.tif", tile=64)
+    >>> tifffile.imwrite(f"{folder}/case.tif", np.eye(400, dtype=np.uint8))
+    >>> pool = SlideTiles(f"{folder}/case.tif", tile=64, tissue=0)
     >>> draw_slide(pool[pool.ids == "case.tif#L0@64,64"], f"{folder}/case.png").name
     'case.png'
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import re
@@ -82,7 +83,8 @@ class TiffSlide(Slide):
 
     def __init__(self, path: Path, cache: ImageCache[Array], number: int) -> None:
         tifffile = _load_tifffile(path)
-        self._cache, self._number, self._lock = cache, number, threading.Lock()
+        self._cache, self._number = cache, number
+        self._lock, self._one_strip = threading.Lock(), threading.Lock()
         with silent_thread():
             self._tiff = tifffile.TiffFile(path)
             # With the last that reads it.
@@ -144,25 +146,29 @@ class TiffSlide(Slide):
             out[row : row + at_once] = np.frombuffer(data, stored).reshape(-1, width, samples)
 
     def _segment(self, level: int, plane: int, row: int, column: int) -> Array:
-        """Decode a tile or a strip (h, w, samples)."""
+        """Decode a tile or a strip (h, w, samples), or return what was decoded before."""
+        size, first = self.levels[level], self._planes[level][plane].first
+        index = first + row * -(-size.width // size.chunk[1]) + column
+        # Tiles of a pool side by side want the same strips at the same time.
+        is_strip = size.chunk[1] >= size.width
+        with self._one_strip if is_strip else contextlib.nullcontext():
+            key = (self._number, level, plane, index)
+            self._cache.ask_for([key])
+            segment = self._cache.get(key)
+            if segment is None:
+                segment = self._decode(level, plane, index)
+                self._cache.keep(key, segment)
+        return segment
+
+    def _decode(self, level: int, plane: int, index: int) -> Array:
         page, where = self._keyframes[level], self._planes[level][plane]
-        size = self.levels[level]
-        index = where.first + row * -(-size.width // size.chunk[1]) + column
-        key = (self._number, level, plane, index)
-        self._cache.ask_for([key])
-        found = self._cache.get(key)
-        if found is not None:
-            return found
         count = where.counts[index]
         # None where nothing was stored, such as glass.
         data = self._bytes(where.offsets[index], count) if count else None
         values, _, (_, height, width, samples) = page.decode(data, index, **where.options)
         if values is None:
-            segment = np.full((height, width, samples), page.nodata, dtype=self.dtype)
-        else:
-            segment = values[0]
-        self._cache.keep(key, segment)
-        return segment
+            return np.full((height, width, samples), page.nodata, dtype=self.dtype)
+        return np.asarray(values[0])
 
     def _bytes(self, offset: int, count: int) -> bytes:
         file = self._tiff.filehandle

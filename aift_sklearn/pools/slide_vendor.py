@@ -44,7 +44,9 @@ class VendorSlide(Slide):
             raise DataError("no slide of a format that OpenSlide reads") from error
         properties = self._handle.properties
         sizes = zip(self._handle.level_dimensions, self._handle.level_downsamples, strict=True)
-        self.levels = tuple(Level(*size, scale, (_TILE, _TILE)) for size, scale in sizes)
+        self.levels = tuple(
+            Level(width, height, scale, (_TILE, _TILE)) for (width, height), scale in sizes
+        )
         self.n_channels, self.dtype, self.colour = 3, np.dtype(np.uint8), True
         self.mpp = float(properties.get("openslide.mpp-x", 0)) or None
         self._background = f"#{properties.get('openslide.background-color', 'ffffff')}"

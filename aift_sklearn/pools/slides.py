@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from ..progress import ProgressBar
 from .array_stores import one_line
 from .base import Broken, Pool, in_threads
 from .decoding import check_window, find_window, to_bytes
-from .folder_contents import count_kinds
-from .image_headers import list_some, printable
+from .image_headers import list_some
+from .slide_channels import SlideValues, check_channels, choose_channels, count_channels
 from .slide_files import SLIDE_SUFFIXES, OpenSlides, list_slides
 from .slide_grids import TileGrid, lay_tiles, read_overview
 from .slide_levels import scale_square
@@ -29,16 +29,6 @@ __all__ = ["SlideTiles"]
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.intp]
-
-# Channels that are read where none are chosen.
-_MOST = 4
-
-
-class _Kind(NamedTuple):
-    """What the values of a slide are, once ``channels`` are chosen."""
-
-    channels: tuple[int, ...]
-    deep: bool
 
 
 class SlideTiles(Pool):
@@ -152,12 +142,14 @@ class SlideTiles(Pool):
         self.tile, self.stride = tile, tile if stride is None else stride
         self.level, self.mpp, self.size, self.tissue = level, mpp, size, tissue
         self._check()
-        self._asked = None if channels is None else _check_channels(channels)
+        _check_groups(groups)
+        self._asked = check_channels(channels)
+        self.window = None if window == "auto" else check_window(window)
         self.path = as_path(path)
-        files, names, notes, broken = _find_slides(self.path, strict=strict)
+        files, names, notes, broken = list_slides(self.path, strict=strict)
         self._slides, self._names = OpenSlides(files), names
         self._grids: dict[int, TileGrid] = {}
-        self._kinds: dict[int, _Kind] = {}
+        self._values: dict[int, SlideValues] = {}
         with ProgressBar("looking for tissue", len(files), enabled=bool(verbose)) as bar:
             for number, name in enumerate(names):
                 reason = self._look_at(number)
@@ -166,7 +158,8 @@ class SlideTiles(Pool):
                     raise DataError(f"{name} cannot be read: {reason}.")
                 if reason:
                     broken[name] = reason
-        n_channels = self._count_channels(broken)
+        self._refuse_none(broken)
+        n_channels = count_channels(self._values[number] for number in self._grids)
         numbers = list(self._grids)
         counts = [len(self._grids[number].x) for number in numbers]
         self._number = np.repeat(np.array(numbers, dtype=np.intp), counts)
@@ -188,8 +181,8 @@ class SlideTiles(Pool):
         )
         bare = [names[k] for k, n in zip(numbers, counts, strict=True) if not n]
         self.notes += [*notes, *([_describe_bare(bare)] if bare else [])]
-        self._refuse_none(bare)
-        self.window = self._find_window(window)
+        if self.window is None:
+            self.window = self._find_window()
 
     def reading(self) -> dict[str, Any]:
         """Tile, resolution and window, which else follow from what there is."""
@@ -218,7 +211,7 @@ class SlideTiles(Pool):
         number = self._names.index(slide)
         opened = self._slides[number]
         factor = max(opened.levels[0].width, opened.levels[0].height) / size
-        return read_overview(opened, math.ceil(factor), self._kinds[number].channels)
+        return read_overview(opened, math.ceil(factor), self._values[number].channels)
 
     def _check(self) -> None:
         check_int("tile", self.tile, minimum=4)
@@ -238,7 +231,7 @@ class SlideTiles(Pool):
         """Find the tiles of a slide; return why there are none, where it cannot be read."""
         try:
             slide = self._slides[number]
-            self._kinds[number] = _kind_of(slide.n_channels, slide.dtype, self._asked)
+            self._values[number] = choose_channels(slide, self._asked)
             self._grids[number] = lay_tiles(
                 slide,
                 tile=self.tile,
@@ -246,7 +239,7 @@ class SlideTiles(Pool):
                 level=self.level,
                 mpp=self.mpp,
                 tissue=self.tissue,
-                channels=self._kinds[number].channels,
+                channels=self._values[number].channels,
             )
         except (MemoryError, MissingDependencyError):
             raise
@@ -254,37 +247,27 @@ class SlideTiles(Pool):
             return _why(self._slides.paths[number], error)
         return ""
 
-    def _count_channels(self, broken: dict[str, str]) -> int:
-        if not self._grids:
+    def _refuse_none(self, broken: dict[str, str]) -> None:
+        """Raise where no slide can be read, or none has a tile."""
+        if not self._grids and broken:
             listed = list_some([f"{name} ({reason})" for name, reason in broken.items()])
+            raise DataError(f"none of {len(broken)} slides in {self.path} can be read: {listed}.")
+        if not self._grids:
             raise DataError(
-                f"none of {len(broken)} slides in {self.path} can be read: {listed}."
-                if broken
-                else f"there are no slides in {self.path}; expected {', '.join(SLIDE_SUFFIXES)}."
+                f"there are no slides in {self.path}; expected {', '.join(SLIDE_SUFFIXES)} files."
             )
-        found = {len(self._kinds[number].channels) for number in self._grids}
-        if len(found) > 1 and found != {1, 3}:
+        if not any(len(grid.x) for grid in self._grids.values()):
+            bare = _describe_bare([self._names[number] for number in self._grids])
             raise DataError(
-                f"slides of {self.path} have different numbers of channels: {sorted(found)}; pass "
-                "channels=(0,), say, to read the first of each."
-            )
-        return max(found)
-
-    def _refuse_none(self, bare: list[str]) -> None:
-        if not len(self):
-            raise DataError(
-                f"no tile of {self.path} holds enough tissue ({_describe_bare(bare)}); tissue=0 "
-                f"takes every tile, and less than tissue={self.tissue:g} more of them."
+                f"{bare}; tissue=0 takes every tile, less than tissue={self.tissue:g} more of them."
             )
 
-    def _find_window(self, window: Any) -> tuple[float, float] | None:
-        if window != "auto":
-            return check_window(window)
-        rows = np.flatnonzero([self._kinds[int(number)].deep for number in self._number])
+    def _find_window(self) -> tuple[float, float] | None:
+        rows = np.flatnonzero([self._values[int(number)].deep for number in self._number])
 
         def read(row: int) -> NDArray[np.float32] | None:
             try:
-                return self._values(row).astype(np.float32)
+                return self._read_values(row).astype(np.float32)
             except MemoryError:
                 raise
             except Exception:  # as in _read_tile, where it is told
@@ -298,86 +281,39 @@ class SlideTiles(Pool):
     def _read_tile(self, row: int) -> Array | Broken:
         number = int(self._number[row])
         try:
-            values = self._values(row)
+            values = self._read_values(row)
         except (MemoryError, MissingDependencyError):
             raise
         except Exception as error:  # codecs raise what they like
             return Broken(_why(self._slides.paths[number], error))
-        if self._kinds[number].deep:
+        if self._values[number].deep and self.window is not None:
             if not np.isfinite(values).all():
                 return Broken("values that are not finite")
-            assert self.window is not None
             values = to_bytes(values.astype(np.float32), self.window)
         return values.transpose(2, 0, 1)
 
-    def _values(self, row: int) -> Array:
+    def _read_values(self, row: int) -> Array:
         """Read a tile and scale it (size, size, C), values as they are."""
         number = int(self._number[row])
         grid, (x, y) = self._grids[number], self._at[row].tolist()
         slide = self._slides[number]
-        values = slide.read(grid.level, x, y, grid.side, grid.side, self._kinds[number].channels)
+        values = slide.read(grid.level, x, y, grid.side, grid.side, self._values[number].channels)
         return scale_square(values, self.shape[2])
 
 
-def _find_slides(
-    path: Path, *, strict: bool
-) -> tuple[list[Path], list[str], list[str], dict[str, str]]:
-    """Files, their names, notes, and what cannot be listed."""
-    if path.is_file():
-        return [path], [printable(path.name)], [], {}
-    if not path.is_dir():
-        raise DataError(f"there is no slide or folder {path}.")
-    unlisted: dict[str, str] = {}
-
-    def note(error: OSError) -> None:
-        if strict:
-            raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
-        name = Path(os.path.relpath(error.filename, path)).as_posix()
-        unlisted[printable(name) + "/"] = f"a folder: {error.strerror}"
-
-    files, others = list_slides(path, note)
-    names = [printable(file.relative_to(path).as_posix()) for file in files]
-    notes = [f"files left out, no slides: {count_kinds(others)}"] if others else []
-    return files, names, notes, unlisted
-
-
-def _check_channels(channels: Any) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(channel) for channel in channels)
-    except (TypeError, ValueError):
-        numbers = ()
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+def _check_groups(groups: Any) -> None:
+    if groups not in ("slide", "folder", None) and not callable(groups):
         raise ParameterError(
-            f"channels={channels!r}; expected their numbers from 0 on, such as (0, 2)."
+            f"groups={groups!r}; expected 'slide', 'folder', None, or a function that is given the "
+            "name of a slide."
         )
-    return numbers
-
-
-def _kind_of(n_channels: int, dtype: np.dtype[Any], asked: tuple[int, ...] | None) -> _Kind:
-    deep = dtype != np.uint8
-    if asked is None:
-        if n_channels > _MOST:
-            raise DataError(
-                f"{n_channels} channels; expected up to {_MOST}, or channels=(0, 1, 2), say"
-            )
-        return _Kind(tuple(range(n_channels)), deep)
-    if max(asked) >= n_channels:
-        raise DataError(f"no channel {max(asked)}; it has {n_channels}, from 0 on")
-    return _Kind(asked, deep)
 
 
 def _groups_of(
     slides: list[str], groups: Literal["slide", "folder"] | Callable[[str], str] | None
 ) -> list[str] | None:
-    if groups is None:
-        return None
-    if groups == "slide":
-        return slides
-    if groups != "folder" and not callable(groups):
-        raise ParameterError(
-            f"groups={groups!r}; expected 'slide', 'folder', None, or a function that is given the "
-            "name of a slide."
-        )
+    if groups is None or groups == "slide":
+        return None if groups is None else slides
     name_of = groups if callable(groups) else _folder_of
     known = {slide: str(name_of(slide)) for slide in dict.fromkeys(slides)}
     return [known[slide] for slide in slides]
