@@ -17,7 +17,7 @@ __all__ = ["Level", "Slide", "read_reduced", "scale_square"]
 Array = NDArray[Any]
 
 # Pixels that one thread reads at once where a level is looked at as a whole.
-_AT_ONCE = 2**22
+_AT_ONCE = 2**20
 
 
 class Level(NamedTuple):
