@@ -6,6 +6,7 @@ import pickle
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -439,7 +440,7 @@ def test_pools_are_opened_by_what_they_lie_in(tmp_path):
     again = open_pool(path, **pool.reading(), tissue=0)
     assert_array_equal(again[:], pool[:])
     path.rename(tmp_path / "a.svs")
-    with pytest.raises(DataError, match=r"holds slides; open_pool\(\"slides:FOLDER\"\)"):
+    with pytest.raises(DataError, match=r"holds slides and no images; open_pool\(\"slides:FOL"):
         open_pool(tmp_path)
     assert open_pool(tmp_path / "a.svs", tissue=0).shape == (2, 3, 256, 256)
 
@@ -452,7 +453,8 @@ def test_a_folder_of_slides_is_scanned_by_the_command(tmp_path, monkeypatch):
     (tmp_path / "in" / "b.tif").write_bytes(b"")
     done = CliRunner().invoke(app, ["scan", "slides:in", "--quiet"])
     assert done.exit_code == 0, done.output
-    assert "9 that can be read, as 3 × 256 × 256 uint8" in " ".join(done.output.split())
+    n = len(SlideTiles("in"))
+    assert f"{n} that can be read, as 3 × 256 × 256 uint8" in " ".join(done.output.split())
     assert "b.tif: an empty file" in done.output
     assert (tmp_path / "contact-sheet.png").exists()
 
@@ -779,6 +781,42 @@ def test_openslide_goes_on_after_an_error(tmp_path):
         with pytest.raises(openslide.OpenSlideError):
             opened.read(0, 0, 0, 64, 64, (0, 1, 2))
         assert_array_equal(opened.read(0, 128, 128, 64, 64, (0, 1, 2)), expected)
+
+
+def test_what_was_not_scanned_has_the_background_of_the_slide(tmp_path, monkeypatch):
+    """A scanner's format as OpenSlide gives it: transparent, with levels of odd scales."""
+    clear = np.dstack([PIXELS, np.full((400, 600), 255, np.uint8)])
+    clear[:, :200, 3] = 0
+    asked = []
+
+    class Handle:
+        level_dimensions, level_downsamples = ((600, 400), (200, 133)), (1.0, 3.0037)
+        properties = MappingProxyType(
+            {"openslide.background-color": "C0FFEE", "openslide.mpp-x": "0.25"}
+        )
+
+        def __init__(self, path):
+            assert path.name == "a.mrxs"
+
+        def read_region(self, location, level, size):
+            asked.append((location, level))
+            (x, y), (width, height) = location, size
+            return Image.fromarray(clear[y : y + height, x : x + width])
+
+    fake = SimpleNamespace(
+        OpenSlide=Handle, OpenSlideError=OSError, OpenSlideUnsupportedFormatError=KeyError
+    )
+    monkeypatch.setitem(sys.modules, "openslide", fake)
+    (tmp_path / "a.mrxs").write_bytes(b"0")
+    X = SlideTiles(tmp_path, tile=100, tissue=0)[:]
+    expected = PIXELS.copy()
+    expected[:, :200] = (0xC0, 0xFF, 0xEE)
+    assert_array_equal(X, crops(expected, 100)[0])
+    pool = SlideTiles(tmp_path, tile=60, mpp=0.76, tissue=0)
+    assert pool.ids.tolist()[:3] == [f"a.mrxs#0.76mpp@{x},0" for x in (0, 180, 360)]
+    asked.clear()
+    pool[4]
+    assert asked == [((180, 180), 1)]
 
 
 def test_sparse_tiles_are_empty(tmp_path):
