@@ -111,7 +111,9 @@ class TiffSlide(Slide):
         """Read a part of a level; see `Slide`."""
         box = (x, y, width, height)
         if not self._separate:
-            return self._read_plane(level, 0, box)[:, :, list(channels)]
+            values = self._read_plane(level, 0, box)
+            every = list(channels) == list(range(values.shape[2]))
+            return values if every else values[:, :, list(channels)]
         return np.concatenate([self._read_plane(level, c, box) for c in channels], axis=2)
 
     def _read_plane(self, level: int, plane: int, box: tuple[int, int, int, int]) -> Array:
