@@ -27,7 +27,6 @@ from .slide_levels import scale_square
 __all__ = ["SlideTiles"]
 
 Array = NDArray[Any]
-Bytes = NDArray[np.uint8]
 Rows = NDArray[np.intp]
 
 
