@@ -349,12 +349,12 @@ m = {VIEWS} patches of each candidate.
 ## A model of larger ones
 What is done to a candidate overlaps: it is read, computed on and booked by different threads or \
 processes, so that the slowest of them decides. Each has a rate that was measured: computing \
-{known["core"]:,.0f} patches a second on a core and {known["gpu"]:,.0f} on an H100 (half precision, \
-`docs/performance.md`), reading {known["read"]:,.0f} candidates a second of Zarr in a thread, \
-decoding {known["decode"]:,.0f} JPEG files a second on a core, and the books above. On Ray computing \
-reaches {known["ray"]:.2f} of its rate. Arrays are read by one thread of a process, or by as many tasks \
-on Ray as there are cores; files by all cores. Start-up, 10 to 40 s, and the network between nodes \
-and store are left out. What takes longest, and how long:
+{known["core"]:,.0f} patches a second on a core and {known["gpu"]:,.0f} on an H100 (half \
+precision, `docs/performance.md`), reading {known["read"]:,.0f} candidates a second of Zarr in a \
+thread, decoding {known["decode"]:,.0f} JPEG files a second on a core, and the books above. On \
+Ray computing reaches {known["ray"]:.2f} of its rate. Arrays are read by one thread of a \
+process, or by as many tasks on Ray as there are cores; files by all cores. Start-up, 10 to 40 \
+s, and the network between nodes and store are left out. What takes longest, and how long:
 
 ### 10⁶ candidates
 {of_model(10**6, known)}
@@ -362,25 +362,27 @@ and store are left out. What takes longest, and how long:
 ### 10⁸ candidates
 {of_model(10**8, known)}
 
-Only the first line of each was checked, by the measurements above; the others follow from the model.
+Only the first line of each was checked, by the measurements above; the others follow from the \
+model.
 
 ## What breaks first
 {of_breaking(known)}
 
-- **A GPU starves on one thread that reads.** An array feeds {known["read"]:,.0f} candidates a second \
-into a process, so that with m = 2 an H100, which could score {known["gpu"] / 2:,.0f}, waits; with \
-m = 16 it does not. On Ray several tasks read for each GPU.
-- **The ids.** The process that keeps the books holds an id of every candidate. Past 10⁸ cut the pool \
-into several, each with a folder of its own; their tables read as one.
-- **The books.** One process puts every score in place: {hour:,.0f} million candidates an hour, which \
-a cluster of more than about {known["gpu"] and 1 / known["book"] / (known["gpu"] / 16):,.0f} H100s \
-would outrun at m = 16. Embeddings (5 kB each with EfficientNet-Lite0) take far more of it: ask for \
-them for what was chosen, not for 10⁸.
-- **Reading the source.** {known["stored"]:,.0f} bytes a candidate from Zarr; with eight H100s and \
-m = 2 that is {8 * known["gpu"] / 2 * known["stored"] / 2**30:,.1f} GB a second from the store, more \
-than most file servers give. More patches of each candidate cost no more reading.
-- **A single file system folder.** 10⁸ JPEG files are listed, and their headers read, before anything \
-is scored: keep them in Zarr, HDF5 or Parquet.
+- **A GPU starves on one thread that reads.** An array feeds {known["read"]:,.0f} candidates a \
+second into a process, so that with m = 2 an H100, which could score {known["gpu"] / 2:,.0f}, \
+waits; with m = 16 it does not. On Ray several tasks read for each GPU.
+- **The ids.** The process that keeps the books holds an id of every candidate. Past 10⁸ cut the \
+pool into several, each with a folder of its own; their tables read as one.
+- **The books.** One process puts every score in place: {hour:,.0f} million candidates an hour, \
+which a cluster of more than about \
+{known["gpu"] and 1 / known["book"] / (known["gpu"] / 16):,.0f} H100s would outrun at m = 16. \
+Embeddings (5 kB each with EfficientNet-Lite0) take far more of it: ask for them for what was \
+chosen, not for 10⁸.
+- **Reading the source.** {known["stored"]:,.0f} bytes a candidate from Zarr; with eight H100s \
+and m = 2 that is {8 * known["gpu"] / 2 * known["stored"] / 2**30:,.1f} GB a second from the \
+store, more than most file servers give. More patches of each candidate cost no more reading.
+- **A single file system folder.** 10⁸ JPEG files are listed, and their headers read, before \
+anything is scored: keep them in Zarr, HDF5 or Parquet.
 """
 
 

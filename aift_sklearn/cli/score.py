@@ -95,7 +95,11 @@ def score(
         from ..pools import open_sized
     found, taught = open_scored(model, size, trusted)
     pool = open_sized(source, verbose=not quiet, **(taught | options.of_groups(groups)))
-    how: dict[str, Any] = {"embeddings": embeddings, "shard_size": shard_size, "verbose": int(not quiet)}
+    how: dict[str, Any] = {
+        "embeddings": embeddings,
+        "shard_size": shard_size,
+        "verbose": int(not quiet),
+    }
     if ray is None:
         table = score_pool(pool, found, out, **how)
     else:

@@ -73,17 +73,11 @@ def open_pool(source: str | os.PathLike[str], size: int | None = None, **options
     if holds_array(address := as_address(source)):
         return _open_array(address, size, **options)
     kind, _, rest = str(source).partition(":")
-    if kind == "boxes" and rest:
-        return _open_boxes(str(source), as_path(rest), size, **options)
-    if kind == "volumes" and rest:
-        return _open_volumes(str(source), as_path(rest), size, **options)
-    if kind == "dicom" and rest:
-        return _open_dicom(as_path(rest), size=size, **options)
-    if slides := _find_slides(source):
-        return _open(SlideTiles, str(source), slides, size=size, **options)
+    if rest and kind in _BY_NAME:
+        return _BY_NAME[kind](str(source), as_path(rest), size, **options)
     path = as_path(source)
-    if is_saved_dataset(path) or (path.is_file() and is_table_file(path)):
-        return _open(ImageTable, str(path), path, size=size, **options)
+    if found := _kind_of(path):
+        return _open(found, str(path), path, size=size, **options)
     if path.is_dir():
         return _open_folder(path, size=size, **options)
     raise ParameterError(
@@ -109,7 +103,8 @@ def open_sized(source: str | os.PathLike[str], size: int | None = None, **option
     """
     if size is not None or holds_array(as_address(source)):
         return open_pool(source, size, **options)
-    pool = open_pool(source, None if _find_slides(source) else _USUAL, **options)
+    slides = str(source).startswith("slides:") or _kind_of(as_path(source)) is SlideTiles
+    pool = open_pool(source, None if slides else _USUAL, **options)
     alike = set(getattr(pool, "original_sizes", []))
     if len(alike) != 1:
         return pool
@@ -127,7 +122,7 @@ def _open_folder(path: Path, **options: Any) -> Pool:
         )
     has_dicom = any(map(_seems_dicom, others))
     if has_dicom and not images:
-        return _open_dicom(path, **options)
+        return _open_dicom("", path, **options)
     if not images and any(map(is_table_file, others)):
         return _open(ImageTable, str(path), path, **options)
     pool = _open(ImageFolder, str(path), path, **options)
@@ -151,9 +146,9 @@ def _open_array(address: str, size: int | None, **options: Any) -> Pool:
     return pool
 
 
-def _open_dicom(path: Path, **options: Any) -> Pool:
+def _open_dicom(source: str, path: Path, size: int | None = None, **options: Any) -> Pool:
     # The folder may be called by a patient's name.
-    return _open(DicomFolder, "a folder of DICOM files", path, **options)
+    return _open(DicomFolder, "a folder of DICOM files", path, size=size, **options)
 
 
 def _seems_dicom(path: Path) -> bool:
@@ -163,13 +158,17 @@ def _seems_dicom(path: Path) -> bool:
         return False
 
 
-def _find_slides(source: str | os.PathLike[str]) -> Path | None:
-    """Where slides lie, if the source is one or says so."""
-    kind, _, rest = str(source).partition(":")
-    if kind == "slides" and rest:
-        return as_path(rest)
-    path = as_path(source)
-    return path if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file() else None
+def _kind_of(path: Path) -> type[Pool] | None:
+    """Kind of pool that a path is by its name, or what lies beside."""
+    if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file():
+        return SlideTiles
+    if is_saved_dataset(path) or (path.is_file() and is_table_file(path)):
+        return ImageTable
+    return None
+
+
+def _open_slides(source: str, path: Path, size: int | None, **options: Any) -> Pool:
+    return _open(SlideTiles, source, path, size=size, **options)
 
 
 def _open_boxes(
@@ -190,6 +189,14 @@ def _open_volumes(
     sized = {} if size is None else {"size": size}
     folder = points.parent if volumes is None else volumes
     return _open(VolumePatches, source, folder, points, **sized, **options)
+
+
+_BY_NAME: dict[str, Callable[..., Pool]] = {
+    "boxes": _open_boxes,
+    "dicom": _open_dicom,
+    "slides": _open_slides,
+    "volumes": _open_volumes,
+}
 
 
 def _open(kind: Callable[..., Pool], source: str, *args: Any, **options: Any) -> Pool:
