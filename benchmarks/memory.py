@@ -52,7 +52,7 @@ def growth(function):
         while not stop.wait(0.01):
             most[0] = max(most[0], anonymous() - before)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     start = time.perf_counter()
     function()

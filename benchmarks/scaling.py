@@ -151,7 +151,7 @@ def measure_costs(options):
     n = 10**6
     flat = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (n, 1, 4, 4), (0, 0, 0, 0))
     held = []
-    ids, opened = growth(lambda: held.append(ArrayPool(flat)))
+    ids, opened = growth(lambda: held.append(ArrayPool(flat, channels="first")))
     (pool,) = held
     found = {"ids": ids * MB / n, "open": opened / n}
     with tempfile.TemporaryDirectory() as folder:

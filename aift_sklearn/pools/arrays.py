@@ -266,16 +266,16 @@ def _kind(array: Any) -> tuple[tuple[int, ...], str]:
     return tuple(int(length) for length in array.shape or ()), str(array.dtype)
 
 
-def row_numbers(n: int) -> list[str]:
+def row_numbers(n: int) -> NDArray[np.str_]:
     """Ids of candidates that have none: "000123".
 
     Examples
     --------
-    >>> row_numbers(2)
+    >>> row_numbers(2).tolist()
     ['000000', '000001']
     """
     digits = max(_DIGITS, len(str(n - 1)))
-    return [f"{row:0{digits}}" for row in range(n)]
+    return np.char.zfill(np.arange(n).astype(f"U{digits}"), digits)
 
 
 def lies_elsewhere(array: Any) -> bool:

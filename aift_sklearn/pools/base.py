@@ -330,9 +330,10 @@ def _as_row(key: int, n: int) -> int:
 
 
 def _refuse_repeated(ids: Array) -> None:
-    names, counts = np.unique(ids, return_counts=True)
-    if len(names) < len(ids):
-        twice = names[counts > 1].tolist()
+    ordered = np.sort(ids)
+    again = ordered[1:] == ordered[:-1]
+    if again.any():
+        twice = np.unique(ordered[1:][again]).tolist()
         raise ParameterError(
             f"{len(twice)} ids are given to several candidates: {list_some(twice)}."
         )
