@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .._candidates import check_not_empty
 from .._checks import as_array, check_int
 from .._writing import as_path
-from ..errors import DataTypeError
+from ..errors import DataTypeError, ParameterError
 from ..pools.arrays import row_numbers
 from ..pools.base import Pool
 from .shipped import ShippedModel, pack_model
@@ -122,6 +122,11 @@ def begin_table(
         raise DataTypeError(
             "the estimator embeds no candidates; use a CNNClassifier, or a pipeline that begins "
             "with CNNFeatures, or leave embeddings out."
+        )
+    if "://" in os.fspath(folder):
+        raise ParameterError(
+            f"folder={os.fspath(folder)!r} is a URL; expected a folder of this machine, or one that "
+            "is mounted."
         )
     if shard_size is not None:
         check_int("shard_size", shard_size, minimum=1)

@@ -18,6 +18,7 @@ from .score import score
 from .simulate import simulate
 from .study import study
 from .terminal import ERRORS
+from .where import where
 from .wording import speak_options
 
 __all__ = ["app", "main"]
@@ -31,7 +32,7 @@ app = typer.Typer(
     # Paragraphs of the docstrings are wrapped to the terminal.
     rich_markup_mode="markdown",
 )
-for _command in (scan, ask, learn, score, demo, simulate, study, export):
+for _command in (scan, ask, learn, score, where, demo, simulate, study, export):
     app.command()(_command)
 
 

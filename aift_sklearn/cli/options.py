@@ -15,6 +15,7 @@ __all__ = [
     "STRATEGY_NAMES",
     "Batch",
     "Data",
+    "DropLookAlikes",
     "FolderGroups",
     "Groups",
     "LabelsCsv",
@@ -160,6 +161,15 @@ MaxTest = Annotated[
         metavar="N",
         rich_help_panel=DATA,
         help="Draw at most so many for the test set.",
+    ),
+]
+DropLookAlikes = Annotated[
+    bool,
+    typer.Option(
+        "--drop-look-alikes",
+        rich_help_panel=DATA,
+        help="Leave images out of the pool that look like one of the test set, such as the same "
+        "image compressed again.",
     ),
 ]
 Strategies = Annotated[

@@ -28,6 +28,7 @@ def simulate(
     split_seed: options.SplitSeed = None,
     max_pool: options.MaxPool = None,
     max_test: options.MaxTest = None,
+    drop_look_alikes: options.DropLookAlikes = False,
     out: options.StudyFolder = Path("aift-study"),
     quiet: options.Quiet = False,
 ) -> None:
@@ -63,5 +64,6 @@ def simulate(
         random_state=split_seed,
         max_pool=max_pool,
         max_test=max_test,
+        drop_look_alikes=drop_look_alikes or None,
         verbose=not quiet,
     )

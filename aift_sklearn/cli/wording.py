@@ -8,6 +8,7 @@ __all__ = ["speak_options"]
 
 _OPTIONS = {
     "data": "--data",
+    "drop_look_alikes": "--drop-look-alikes",
     "groups": "--groups",
     "max_pool": "--max-pool",
     "max_test": "--max-test",

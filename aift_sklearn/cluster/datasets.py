@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,8 +21,8 @@ __all__ = ["batches", "score_dataset", "score_with", "top_dataset"]
 Array = NDArray[Any]
 Batch = dict[str, Array]
 
-# Bytes, and candidates, that an actor is given at once, at most.
-_BATCH_BYTES, _BATCH = 2**23, 1024
+# Candidates of a dataset that an actor is given at once: blocks may be as small as one.
+_AT_ONCE = 1024
 
 
 def score_dataset(
@@ -103,7 +102,14 @@ def score_dataset(
     shipped = pack_model(model, shape, **consistency)
     places = find_places(actors, num_cpus, num_gpus)
     return score_with(
-        dataset, shipped, places, image=image, keep=keep, layout=layout, embeddings=embeddings
+        dataset,
+        shipped,
+        places,
+        image=image,
+        keep=keep,
+        layout=layout,
+        embeddings=embeddings,
+        batch_size=_AT_ONCE,
     )
 
 
@@ -158,10 +164,13 @@ def score_with(
     keep: Sequence[str],
     layout: Layout | None = None,
     embeddings: bool = False,
+    batch_size: int | None = None,
 ) -> Any:
-    """Score the candidates of a Ray dataset with a model that was packed; see `score_dataset`."""
+    """Score the candidates of a Ray dataset with a model that was packed; see `score_dataset`.
+
+    An actor is given ``batch_size`` of them at once, or a block.
+    """
     ray = import_ray()
-    size = math.prod(model.shape) * 4
     return dataset.map_batches(
         ScoreBatches,
         fn_constructor_args=(
@@ -172,7 +181,7 @@ def score_with(
             embeddings,
             "auto" if places.num_gpus else "CPUExecutionProvider",
         ),
-        batch_size=max(1, min(_BATCH, _BATCH_BYTES // size)),
+        batch_size=batch_size,
         # With a fixed number, one that waits for a core which a lost node had would wait for ever:
         # others that are done give way to it.
         compute=ray.data.ActorPoolStrategy(

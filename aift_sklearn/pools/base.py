@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +25,8 @@ S = TypeVar("S")
 
 # Items that are handed to threads at once.
 _AT_ONCE = 1024
+# Items that a thread takes at once: handing over each costs as much as decoding a small image.
+_TOGETHER = 16
 
 
 class Broken(NamedTuple):
@@ -182,9 +185,28 @@ class Pool(ABC):
             raise DataError(
                 f"{len(unknown)} of {len(wanted)} ids are not in the pool{_named(self.source)}: "
                 f"{list_some(unknown)}."
-                + (f" Expected ids such as {self.ids[0]!r}." if len(self) else "")
+                + (f" Expected ids such as {str(self.ids[0])!r}." if len(self) else "")
             )
         return np.array([place[name] for name in wanted], dtype=np.intp)
+
+    def path_of(self, id: str) -> Path:
+        """Return the file that a candidate is read from.
+
+        Raises
+        ------
+        DataError
+            If there is no such candidate, or it has no file of its own.
+        """
+        row = int(self.rows_of([id])[0])
+        path = self._path(row)
+        if path is None:
+            raise DataError(
+                f"candidate {id!r} has no file of its own: it is number {row} of {self.source}."
+            )
+        return path
+
+    def _path(self, row: int) -> Path | None:
+        return None
 
     def _array(self, rows: Rows) -> Array:
         out = np.zeros((len(rows), *self.shape[1:]), dtype=self.dtype)
@@ -240,6 +262,9 @@ class Subset(Pool):
     def _read(self, rows: Rows) -> Iterable[Array | Broken]:
         return self.whole._read(self.rows[rows])
 
+    def _path(self, row: int) -> Path | None:
+        return self.whole._path(int(self.rows[row]))
+
     def _array(self, rows: Rows) -> Array:
         return self.whole._array(self.rows[rows])
 
@@ -278,9 +303,13 @@ def in_threads(
     if n_threads < 2:
         yield from map(function, items)
         return
+    step = max(1, min(_TOGETHER, len(items) // n_threads))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="reading") as threads:
         for start in range(0, len(items), _AT_ONCE):
-            yield from threads.map(function, items[start : start + _AT_ONCE])
+            at_once = items[start : start + _AT_ONCE]
+            runs = [at_once[k : k + step] for k in range(0, len(at_once), step)]
+            for found in threads.map(lambda run: [function(item) for item in run], runs):
+                yield from found
 
 
 def read_by_part(

@@ -177,6 +177,9 @@ class BoxedImages(Pool):
         found: dict[str, Any] = {"size": self.size}
         return found if self.window is None else {**found, "window": self.window}
 
+    def _path(self, row: int) -> Path:
+        return self._files[self._of_image[row]]
+
     def _read(self, rows: Rows) -> Iterable[Array | Broken]:
         of_image = self._of_image[rows]
         self._cache.ask_for(of_image.tolist())

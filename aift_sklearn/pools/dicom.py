@@ -196,15 +196,8 @@ class DicomFolder(Pool):
         self._frame = np.array([frame for of_file in chosen for frame in of_file])
         self.windows = self._find_windows(headers, shown_by)
 
-    def path_of(self, id: str) -> Path:
-        """Return the file of a candidate.
-
-        Raises
-        ------
-        DataError
-            If there is no such candidate.
-        """
-        return self._paths[int(self._file[self.rows_of([id])[0]])]
+    def _path(self, row: int) -> Path:
+        return self._paths[int(self._file[row])]
 
     def file_of(self, name: str) -> Path:
         """Return the file of a name in ``broken`` or ``notes``, such as one that is no image.

@@ -115,6 +115,9 @@ class ImageList(DecodedImages):
         deep = [self.paths[row] for row in self.deep_rows]
         self.window = window_of_files(window, deep, size)
 
+    def _path(self, row: int) -> Path:
+        return self.paths[row]
+
     def _read(self, rows: NDArray[np.intp]) -> Iterable[Array | Broken]:
         return in_threads(lambda row: self._decode(row, self.paths[row]), rows.tolist())
 

@@ -190,6 +190,9 @@ class SlideTiles(Pool):
         found |= {} if self._asked is None else {"channels": list(self._asked)}
         return found if self.window is None else {**found, "window": self.window}
 
+    def _path(self, row: int) -> Path:
+        return self._slides.paths[self._number[row]]
+
     def overview(self, slide: str, size: int = 1600) -> tuple[Array, float]:
         """Read a slide made smaller; `draw_slide` draws it with its tiles.
 

@@ -100,6 +100,7 @@ def run_study(
     max_pool: int | None = None,
     max_test: int | None = None,
     random_state: int | None = None,
+    drop_look_alikes: bool | None = None,
     verbose: bool = True,
 ) -> pd.DataFrame:
     """Simulate campaigns on a labelled pool; write ``table.jsonl`` and ``report.html``.
@@ -123,7 +124,7 @@ def run_study(
         What the findings are told in.
     reference : bool, default=False
         Also train on the whole pool, for the line that the curves approach.
-    size, test_fraction, max_pool, max_test, random_state
+    size, test_fraction, max_pool, max_test, random_state, drop_look_alikes
         As of the loader of the data; None leaves its default.
     verbose : bool, default=True
         Whether a progress bar is shown.
@@ -154,6 +155,7 @@ def run_study(
             max_pool=max_pool,
             max_test=max_test,
             random_state=random_state,
+            drop_look_alikes=drop_look_alikes,
         ),
     )
     out = as_path(out)

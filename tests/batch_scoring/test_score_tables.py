@@ -296,6 +296,8 @@ def test_bad_input_is_refused(classifier, cnn, tmp_path):
         score_pool(X, AIFTClassifier(), tmp_path)
     with pytest.raises(ParameterError, match="shard_size=0"):
         score_pool(X, classifier, tmp_path, shard_size=0)
+    with pytest.raises(ParameterError, match="'s3://bucket/scores' is a URL"):
+        score_pool(X, classifier, "s3://bucket/scores")
     with pytest.raises(DataTypeError, match="embeds no candidates"):
         score_pool(X, classifier, tmp_path, embeddings=True)
     with pytest.raises(DataError, match=r"shape \(1, 16, 16\); the model was fitted .* 3 channels"):

@@ -81,6 +81,15 @@ def test_a_file_of_onnx_tells_the_size_of_the_images(day):
     assert "size=32, and the model was taught candidates of 16 pixels" in str(result.exception)
 
 
+def test_an_id_leads_to_its_file(day):
+    names = ["patient0/03.png", "patient1/07.png"]
+    result = CliRunner().invoke(cli.app, ["where", "images", *names])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.stdout.splitlines() == [f"{name}\timages/{name}" for name in names]
+    result = CliRunner().invoke(cli.app, ["where", "images", "none.png"])
+    assert "1 of 1 ids are not in the pool" in str(result.exception)
+
+
 def test_options_of_ray_need_ray(day):
     result = run("--actors", "2")
     assert result.exit_code == 2

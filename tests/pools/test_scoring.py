@@ -12,7 +12,7 @@ from torch import nn
 from aift_sklearn import AffinePatches, AIFTClassifier, AIFTLearner, CNNClassifier
 from aift_sklearn.errors import DataError
 from aift_sklearn.onnx import OnnxScorer
-from aift_sklearn.pools import ImageFolder
+from aift_sklearn.pools import ArrayPool, ImageFolder
 from aift_sklearn.query import aift_sampling, random_sampling
 
 X, Y = make_blobs(60)
@@ -135,3 +135,15 @@ def test_features_of_a_pool_are_told_apart_from_images(folder):
     classifier = AIFTClassifier(LogisticRegression(C=1e-3)).fit(X[:, 0, 0] / 255, Y)
     with pytest.raises(DataError, match="images"):
         classifier.predict(ImageFolder(folder))
+
+
+def test_a_candidate_has_a_file_also_in_a_part_of_a_pool(folder):
+    pool = ImageFolder(folder)
+    assert pool.path_of("07.png") == folder / "07.png"
+    assert pool[np.arange(60) > 5].path_of("07.png") == folder / "07.png"
+    with pytest.raises(
+        DataError, match=r"not in the pool .*: nine.png. Expected ids such as '00.png'"
+    ):
+        pool.path_of("nine.png")
+    with pytest.raises(DataError, match="'000003' has no file of its own: it is number 3"):
+        ArrayPool(X).path_of("000003")
