@@ -287,9 +287,10 @@ def of_measured(results):
         f"- Reading from Zarr takes {max(share, 0):.1%} of the wall time (the pass over the array "
         f"takes {1 - share:.1%} of it).",
         f"- Two actors reach {ray:.2f} of the throughput of the local engine.",
-        f"- From files the pass reaches {jpeg:.0%} of that over an array in memory. Decoding is the "
-        f"limit: it uses the same cores, {decode:,.0f} files a second on both of them, and decoding "
-        f"and computing one after the other would take {shared:.0%} of the time of the pass.",
+        f"- From files the pass reaches {jpeg:.0%} of that over an array in memory. Decoding is "
+        f"the limit: it uses the same cores, {decode:,.0f} files a second on both of them, and "
+        f"decoding and computing one after the other would take {shared:.0%} of the time of the "
+        "pass.",
         f"- The books: {costs['book'] * 1e6:.1f} µs a candidate to put scores in place and write "
         f"them, {costs['ids']:.0f} bytes of memory for ids, {store['pool']['table_bytes']:.0f} "
         f"bytes of Parquet (K = {len(CLASSES)}). A block of 16 MB costs the "

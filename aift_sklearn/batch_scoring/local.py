@@ -125,8 +125,8 @@ def begin_table(
         )
     if "://" in os.fspath(folder):
         raise ParameterError(
-            f"folder={os.fspath(folder)!r} is a URL; expected a folder of this machine, or one that "
-            "is mounted."
+            f"folder={os.fspath(folder)!r} is a URL; expected a folder of this machine, or one "
+            "that is mounted."
         )
     if shard_size is not None:
         check_int("shard_size", shard_size, minimum=1)
