@@ -84,7 +84,8 @@ def score_dataset(
     Notes
     -----
     A worker or a node that is lost costs what it was computing: Ray starts it again. Pools of
-    files go through `score_pool`, which keeps what is finished.
+    files go through `score_pool`, which keeps what is finished. Ray's limits hold as they do for
+    any dataset, such as ``ray.data.DataContext.get_current().execution_options.resource_limits``.
 
     Examples
     --------
@@ -147,8 +148,10 @@ def top_dataset(
     n = 0
     for batch in batches(score_dataset(dataset, model, keep=(key,), **options)):
         n += len(batch["score"])
-        keys = np.concatenate([keys, batch[key].astype(object)])
-        scores = np.concatenate([scores, batch["score"]])
+        # Of millions hardly any can still be among the best.
+        able = batch["score"] >= scores[-1] if len(scores) == b else slice(None)
+        keys = np.concatenate([keys, batch[key][able].astype(object)])
+        scores = np.concatenate([scores, batch["score"][able]])
         order = sorted(range(len(keys)), key=lambda k: (-scores[k], keys[k]))[:b]
         keys, scores = keys[order], scores[order]
     check_n_instances(b, n)
