@@ -178,7 +178,7 @@ class BoxedImages(Pool):
         return found if self.window is None else {**found, "window": self.window}
 
     def _path(self, row: int) -> Path:
-        return self._files[self._of_image[row]]
+        return self._files[int(self._of_image[row])]
 
     def _read(self, rows: Rows) -> Iterable[Array | Broken]:
         of_image = self._of_image[rows]

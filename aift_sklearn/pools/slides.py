@@ -191,7 +191,7 @@ class SlideTiles(Pool):
         return found if self.window is None else {**found, "window": self.window}
 
     def _path(self, row: int) -> Path:
-        return self._slides.paths[self._number[row]]
+        return self._slides.paths[int(self._number[row])]
 
     def overview(self, slide: str, size: int = 1600) -> tuple[Array, float]:
         """Read a slide made smaller; `draw_slide` draws it with its tiles.
