@@ -14,22 +14,25 @@ from numpy.typing import NDArray
 from .._candidates import check_not_empty
 from .._checks import as_array, check_int
 from .._writing import as_path
-from ..errors import DataTypeError, ParameterError
+from ..errors import ParameterError
 from ..pools.arrays import row_numbers
 from ..pools.base import Pool
 from .shipped import ShippedModel, pack_model
 from .table import ScoreTable
 from .writing import TableWriter, open_table
 
-__all__ = ["as_pool", "begin_table", "score_pool"]
+__all__ = ["as_pool", "begin_table", "candidate_bytes", "score_pool"]
 
 Array = NDArray[Any]
 
 # Candidates of a shard unless it is given, and fewer where they are large: what is lost with a
 # process that is killed.
 _SHARD, _SHARD_BYTES = 2**14, 2**28
-# Candidates by which a pool is known again, beside all ids.
-_KNOWN_BY = 3
+# Candidates by which a pool is known again that does not lie in memory, and bytes of one that does
+# which are all looked at.
+_KNOWN_BY, _IN_MEMORY = 32, 2**32
+# Names or candidates that are hashed at once.
+_AT_ONCE = 4096
 
 
 def score_pool(
@@ -39,7 +42,9 @@ def score_pool(
     *,
     embeddings: bool = False,
     shard_size: int | None = None,
+    retry_broken: bool = False,
     providers: str | list[str] = "auto",
+    precision: str = "auto",
     verbose: int = 0,
     **consistency: Any,
 ) -> ScoreTable:
@@ -57,14 +62,21 @@ def score_pool(
     model : AIFTClassifier, AIFTLearner, path-like or ShippedModel
         Fitted; a path is that of an .onnx file of ``aift export`` or `OnnxScorer.save`.
     folder : path-like
-        Made where it does not exist. One that holds scores of another pool or model is refused.
+        Made where it does not exist. One that holds scores of another pool or model is refused: a
+        pool is known again by its ids, groups and shape, and by 32 of its candidates, or all of an
+        array in memory.
     embeddings : bool, default=False
         Whether whole candidates are embedded too.
     shard_size : int, optional
         Candidates of a file, of which those that are not whole are lost with a process that is
         killed; by default 16,384, or fewer where candidates are large.
+    retry_broken : bool, default=False
+        Whether files of the pool are scored anew in which there were candidates that could not be
+        read, as when the images were mended. Others are left as they are.
     providers : "auto", str or list of str, default="auto"
         As of `OnnxScorer`.
+    precision : {"auto", "float32", "float16"}, default="auto"
+        As of `OnnxScorer`. A table that was begun in one is not continued in another.
     verbose : int, default=0
         1 shows a progress bar with the time that is left.
     **consistency
@@ -95,16 +107,27 @@ def score_pool(
     """
     pool = as_pool(pool)
     shipped = pack_model(model, pool.shape[1:], **consistency)
-    with begin_table(pool, shipped, folder, embeddings=embeddings, shard_size=shard_size) as writer:
+    whole = shipped.unpack(providers=providers, precision=precision, verbose=verbose)
+    prepare = getattr(whole.engine, "prepare", None)
+    half = prepare is not None and prepare((1, *shipped.shape)).is_half
+    with begin_table(
+        pool,
+        shipped,
+        folder,
+        embeddings=embeddings,
+        shard_size=shard_size,
+        precision=shipped.precision(precision, half=half),
+        retry_broken=retry_broken,
+    ) as writer:
         if writer.missing:
-            whole = shipped.unpack(providers=providers, verbose=verbose)
             whole.score_into(pool, writer, embed=embeddings, **shipped.consistency)
         return writer.finish()
 
 
 def as_pool(pool: Any) -> Any:
-    """Return what slices and has a shape, as an array where it is none."""
-    pool = pool if hasattr(pool, "shape") and hasattr(pool, "dtype") else as_array(pool)
+    """Return what slices and has a shape, as an array where it is none, or one of torch."""
+    slices = hasattr(pool, "shape") and hasattr(pool, "__getitem__") and not hasattr(pool, "detach")
+    pool = pool if slices else as_array(pool)
     check_not_empty(tuple(pool.shape))
     return pool
 
@@ -116,13 +139,12 @@ def begin_table(
     *,
     embeddings: bool,
     shard_size: int | None,
+    precision: str,
+    retry_broken: bool,
 ) -> contextlib.AbstractContextManager[TableWriter]:
     """Begin the table of a pool, or go on with it; see `score_pool` and `open_table`."""
-    if embeddings and not model.can_embed:
-        raise DataTypeError(
-            "the estimator embeds no candidates; use a CNNClassifier, or a pipeline that begins "
-            "with CNNFeatures, or leave embeddings out."
-        )
+    if embeddings:
+        model.check_embeds()
     if "://" in os.fspath(folder):
         raise ParameterError(
             f"folder={os.fspath(folder)!r} is a URL; expected a folder of this machine, or one "
@@ -130,14 +152,17 @@ def begin_table(
         )
     if shard_size is not None:
         check_int("shard_size", shard_size, minimum=1)
-    n, size = pool.shape[0], math.prod(pool.shape[1:]) * np.dtype(pool.dtype).itemsize
+    n, size = pool.shape[0], candidate_bytes(pool)
     ids = np.asarray(pool.ids if hasattr(pool, "ids") else row_numbers(n), dtype=str)
+    groups = getattr(pool, "groups", None)
     broken = pool.broken if isinstance(pool, Pool) else {}
     identity = {
         "n": n,
-        "candidate": [*pool.shape[1:], str(pool.dtype)],
-        "pool": _known_by(pool, ids),
+        "candidate": [*pool.shape[1:], str(_dtype_of(pool))],
+        "ids": _hash_names(ids),
+        "groups": None if groups is None else _hash_names(groups),
         "model": model.digest,
+        "precision": precision,
         "classes": model.classes.tolist(),
         "consistency": model.consistency,
         "embeddings": embeddings,
@@ -145,16 +170,46 @@ def begin_table(
     return open_table(
         as_path(folder),
         identity,
+        sample=_hash_some(pool, ids),
         shard_size=shard_size or max(1, min(_SHARD, _SHARD_BYTES // max(1, size))),
         ids=ids,
-        groups=getattr(pool, "groups", None),
+        groups=groups,
         why_broken=broken.get,
+        retry_broken=retry_broken,
     )
 
 
-def _known_by(pool: Any, ids: Array) -> str:
-    """Hash of all ids, and of three candidates."""
-    digest = hashlib.sha256(ids.tobytes())
-    for row in np.unique(np.linspace(0, len(ids) - 1, _KNOWN_BY).astype(int)).tolist():
-        digest.update(np.ascontiguousarray(as_array(pool[row : row + 1])).tobytes())
+def candidate_bytes(pool: Any) -> int:
+    """Bytes of one candidate."""
+    return int(math.prod(pool.shape[1:]) * _dtype_of(pool).itemsize)
+
+
+def _dtype_of(pool: Any) -> np.dtype[Any]:
+    return np.dtype(pool.dtype if hasattr(pool, "dtype") else as_array(pool[:1]).dtype)
+
+
+def _hash_names(names: Array) -> str:
+    """Hash of names, however wide the array that holds them is."""
+    digest = hashlib.sha256()
+    for start in range(0, len(names), _AT_ONCE):
+        digest.update("\0".join(names[start : start + _AT_ONCE].tolist()).encode())
     return digest.hexdigest()
+
+
+def _hash_some(pool: Any, ids: Array) -> dict[str, str]:
+    """Hashes of some candidates, or of all that lie in memory, by their positions.
+
+    Those that cannot be read now are left out.
+    """
+    found = {}
+    whole = isinstance(pool, np.ndarray) and not isinstance(pool, np.memmap)
+    if whole and pool.nbytes <= _IN_MEMORY:
+        digest = hashlib.sha256()
+        for start in range(0, len(pool), _AT_ONCE):
+            digest.update(np.ascontiguousarray(pool[start : start + _AT_ONCE]).tobytes())
+        found["all"] = digest.hexdigest()
+    for row in np.unique(np.linspace(0, len(ids) - 1, _KNOWN_BY).astype(int)).tolist():
+        one = np.ascontiguousarray(as_array(pool[row : row + 1]))
+        if not (isinstance(pool, Pool) and str(ids[row]) in pool.broken):
+            found[str(row)] = hashlib.sha256(one.tobytes()).hexdigest()
+    return found

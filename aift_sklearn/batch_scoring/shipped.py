@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import joblib
 from numpy.typing import NDArray
 
+from .._checks import check_option
 from .._warnings import warn_caller
 from .._writing import as_path
 from ..errors import (
     BackendWarning,
     DataError,
+    DataTypeError,
     ExportError,
     MissingDependencyError,
     ParameterError,
@@ -66,6 +68,7 @@ class ShippedModel:
         self,
         *,
         providers: str | list[str] = "auto",
+        precision: str = "auto",
         n_threads: int | None = None,
         verbose: int = 0,
     ) -> PoolPass:
@@ -73,7 +76,7 @@ class ShippedModel:
 
         Parameters
         ----------
-        providers, n_threads
+        providers, precision, n_threads
             As of `OnnxScorer`.
         verbose : int, default=0
             1 shows a progress bar.
@@ -83,9 +86,9 @@ class ShippedModel:
         PoolPass
             Passes over pools.
         """
-        return PoolPass(self._open(providers, n_threads), verbose=verbose)
+        return PoolPass(self._open(providers, precision, n_threads), verbose=verbose)
 
-    def _open(self, providers: str | list[str], n_threads: int | None) -> Engine:
+    def _open(self, providers: str | list[str], precision: str, n_threads: int | None) -> Engine:
         if self.kind == "pickle":
             return EstimatorEngine(pickle.loads(self.data))
         from ..onnx.engine import OnnxEngine
@@ -95,7 +98,30 @@ class ShippedModel:
             path = Path(folder) / "model.onnx"
             path.write_bytes(self.data)
             source = FileSource(path)
-        return OnnxEngine(source, providers=providers, n_threads=n_threads)
+        return OnnxEngine(source, providers=providers, precision=precision, n_threads=n_threads)
+
+    def check_embeds(self) -> None:
+        """Refuse to embed with a model that cannot."""
+        if not self.can_embed:
+            raise DataTypeError(
+                "the estimator embeds no candidates; use a CNNClassifier, or a pipeline that "
+                "begins with CNNFeatures, or leave embeddings out."
+            )
+
+    def precision(self, precision: str, *, half: bool) -> str:
+        """Tell the precision that scores have, of which a table holds one.
+
+        Parameters
+        ----------
+        precision : {"auto", "float32", "float16"}
+            What the user asks for.
+        half : bool
+            Whether "auto" is half precision where they are computed.
+        """
+        check_option("precision", precision, ("auto", "float32", "float16"))
+        if self.kind == "pickle":
+            return "as the estimator"
+        return precision if precision != "auto" else "float16" if half else "float32"
 
 
 def pack_model(model: Any, shape: tuple[int, ...], **consistency: Any) -> ShippedModel:
@@ -200,7 +226,7 @@ def _pickle(
 ) -> ShippedModel:
     try:
         data = pickle.dumps(fitted)
-        digest = joblib.hash(fitted)
+        digest = _hash(fitted)
     except Exception as error:  # estimators of others raise whatever they like
         raise ExportError(
             f"{type(fitted.estimator).__name__} can be neither exported nor pickled, so that no "
@@ -209,6 +235,21 @@ def _pickle(
     return ShippedModel(
         "pickle", data, fitted.classes, shape, spell_out(consistency), digest, fitted.can_embed
     )
+
+
+def _hash(fitted: PatchModel) -> str:
+    """Hash by value, of what was fitted here as of what was saved and loaded."""
+    owner, whole = fitted.network_owner, fitted
+    weights: dict[str, Any] = {}
+    if hasattr(owner, "module_"):
+        module = owner.module_
+        weights = {name: value.numpy(force=True) for name, value in module.state_dict().items()}
+        weights[""] = repr(module), getattr(owner, "temperature_", 1.0), fitted.estimator.classes_
+        whole = replace(fitted, estimator=fitted.head)
+    for _ in range(2):
+        # Pickles tell which objects are one, which is another matter once they were pickled.
+        whole = pickle.loads(pickle.dumps(whole))
+    return str(joblib.hash([weights, whole]))
 
 
 def _backend_of(model: Any) -> str:

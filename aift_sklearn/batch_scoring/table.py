@@ -202,6 +202,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format {known.get('version')!r}, and this package reads 1 to {VERSION}. "
             "Update this package to the release that wrote it."
         )
+    lacking = sorted({"n", "table", "shard_size", "classes", "sample", "complete"} - known.keys())
+    if lacking:
+        raise DataError(f"{path} is damaged: it lacks {', '.join(lacking)}. Remove its folder.")
     return known
 
 
@@ -224,7 +227,7 @@ def read_shard(
     size, n = int(manifest["shard_size"]), int(manifest["n"])
     with pq.ParquetFile(shard_path(folder, shard), page_checksum_verification=True) as file:
         facts = file.schema_arrow.metadata or {}
-        if facts.get(b"aift_sklearn") != manifest["digest"].encode():
+        if facts.get(b"aift_sklearn") != manifest["table"].encode():
             raise ValueError("of other scores")
         found = file.read(columns)
     if found.num_rows != min(size, n - shard * size):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,9 @@ class TableWriter:
     ids, groups : ndarray of str, shape (n,)
         Of the candidates; groups may be None.
     why_broken : callable
-        Id → reason, or None where a candidate can be read.
+        Id → reason, or None where a candidate can be read. Asked of those whose score is NaN.
+    retry_broken : bool, default=False
+        Whether shards with candidates that could not be read are missing.
 
     Attributes
     ----------
@@ -65,13 +67,17 @@ class TableWriter:
         ids: Array,
         groups: Array | None,
         why_broken: Callable[[str], str | None],
+        *,
+        retry_broken: bool = False,
     ) -> None:
         self.folder, self.manifest, self.why_broken = folder, manifest, why_broken
         self._ids, self._groups = ids, groups
         self._size, self._n = int(manifest["shard_size"]), int(manifest["n"])
         self._open: dict[int, _OpenShard] = {}
         n_shards = -(-self._n // self._size)
-        self.missing = [shard for shard in range(n_shards) if not self._is_finished(shard)]
+        self.missing = [
+            shard for shard in range(n_shards) if not self._is_finished(shard, retry_broken)
+        ]
         self._wanted = set(self.missing)
 
     @property
@@ -114,17 +120,26 @@ class TableWriter:
             start, stop = self.bounds(shard)
             held = self._open.setdefault(shard, _OpenShard(stop - start))
             held.put(rows[here] - start, {name: some[here] for name, some in results.items()})
+            self._note_reasons(held, rows[here], results["score"][here])
             if held.filled.all():
-                self._write(shard, held.arrays)
+                self._write(shard, held)
                 del self._open[shard]
                 self._wanted.remove(shard)
                 self.missing.remove(shard)
 
-    def _write(self, shard: int, arrays: Mapping[str, Array]) -> None:
+    def _note_reasons(self, held: _OpenShard, rows: Rows, scores: Array) -> None:
+        """Keep why candidates have no score, as it is now: the next pass may read them."""
+        for row, lost in zip(rows.tolist(), np.isnan(scores).tolist(), strict=True):
+            place = row % self._size
+            held.reasons.pop(place, None)
+            if lost:
+                held.reasons[place] = self.why_broken(str(self._ids[row])) or "cannot be read"
+
+    def _write(self, shard: int, held: _OpenShard) -> None:
         pa = import_pyarrow("writing a table of scores")
         start, stop = self.bounds(shard)
-        ids = self._ids[start:stop]
-        reasons = [self.why_broken(str(name)) for name in ids]
+        ids, arrays = self._ids[start:stop], held.arrays
+        reasons = [held.reasons.get(place) for place in range(stop - start)]
         columns: dict[str, Any] = {
             "row": pa.array(np.arange(start, stop), pa.int64()),
             "id": pa.array(ids.tolist(), pa.string()),
@@ -137,7 +152,7 @@ class TableWriter:
                 columns[name] = _lists(pa, arrays[name])
         columns["broken"] = pa.array(reasons, pa.string())
         facts = {
-            "aift_sklearn": self.manifest["digest"],
+            "aift_sklearn": self.manifest["table"],
             "classes": json.dumps(self.manifest["classes"]),
         }
         table = pa.table(columns).replace_schema_metadata(facts)
@@ -145,11 +160,13 @@ class TableWriter:
         pa.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         write_atomically(shard_path(self.folder, shard), buffer.getvalue())
 
-    def _is_finished(self, shard: int) -> bool:
-        # What is damaged is scored anew.
-        with contextlib.suppress(OSError, ValueError):
-            read_shard(self.folder, shard, self.manifest)
-            return True
+    def _is_finished(self, shard: int, retry_broken: bool) -> bool:
+        # What is damaged is scored anew. Embeddings take too long to be looked at.
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found = read_shard(
+                self.folder, shard, self.manifest, ["id", "score", "proba", "broken"]
+            )
+            return not retry_broken or found["broken"].null_count == found.num_rows
         return False
 
     def finish(self) -> ScoreTable:
@@ -177,6 +194,7 @@ class _OpenShard:
     def __init__(self, n: int) -> None:
         self.filled = np.zeros(n, dtype=bool)
         self.arrays: dict[str, Array] = {}
+        self.reasons: dict[int, str] = {}
 
     def put(self, rows: Rows, results: Mapping[str, Array]) -> None:
         for name, values in results.items():
@@ -196,6 +214,8 @@ def open_table(
     ids: Array,
     groups: Array | None,
     why_broken: Callable[[str], str | None],
+    sample: Mapping[str, str] | None = None,
+    retry_broken: bool = False,
 ) -> Iterator[TableWriter]:
     """Begin a table, or go on with one; nobody else writes to it meanwhile.
 
@@ -208,8 +228,11 @@ def open_table(
         holds scores of something else is refused.
     shard_size : int
         Candidates of a shard; a table that was begun keeps its own.
-    ids, groups, why_broken
+    ids, groups, why_broken, retry_broken
         As of `TableWriter`.
+    sample : mapping of str to str, optional
+        Hashes of some candidates by position, as far as they could be read: those that are known
+        of both are to be equal.
 
     Yields
     ------
@@ -230,16 +253,29 @@ def open_table(
                 f"another process is writing scores to {folder}; wait for it, or name another "
                 "folder."
             )
-        manifest = _take_manifest(folder, identity, shard_size)
-        yield TableWriter(folder, manifest, ids, groups, why_broken)
+        manifest = _take_manifest(folder, identity, dict(sample or {}), shard_size)
+        # Of runs that were killed, or that did not get the lock.
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        writer = TableWriter(folder, manifest, ids, groups, why_broken, retry_broken=retry_broken)
+        if writer.missing and manifest["complete"]:
+            manifest["complete"] = False
+            _write_manifest(folder, manifest)
+        yield writer
 
 
-def _take_manifest(folder: Path, identity: Mapping[str, Any], shard_size: int) -> dict[str, Any]:
+def _take_manifest(
+    folder: Path, identity: Mapping[str, Any], sample: dict[str, str], shard_size: int
+) -> dict[str, Any]:
     """Manifest of a table that was begun with the same, or a new one."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    # As it is read again.
+    identity = json.loads(json.dumps(identity, default=str))
     if (folder / MANIFEST).exists():
         known = read_manifest(folder)
-        odd = sorted(name for name in identity if known.get(name) != identity[name])
+        odd = [name for name in identity if known.get(name) != identity[name]]
+        seen = known["sample"]
+        if any(seen[row] != digest for row, digest in sample.items() if row in seen):
+            odd.append("images of the pool")
         if odd:
             raise DataError(
                 f"{folder} holds scores of something else: {', '.join(odd)} differs. Name another "
@@ -249,9 +285,10 @@ def _take_manifest(folder: Path, identity: Mapping[str, Any], shard_size: int) -
     manifest = {
         "format": FORMAT,
         "version": VERSION,
+        "table": uuid.uuid4().hex,
         **identity,
+        "sample": sample,
         "shard_size": shard_size,
-        "digest": digest,
         "begun": _now(),
         "versions": package_versions(_PACKAGES),
         "complete": False,

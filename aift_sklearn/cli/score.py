@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,14 @@ from .terminal import announce, loading
 __all__ = ["score"]
 
 CLUSTER = "On a cluster"
+
+
+class Precision(enum.StrEnum):
+    """Of a network's numbers."""
+
+    auto = "auto"
+    float32 = "float32"
+    float16 = "float16"
 
 
 def score(
@@ -39,6 +48,21 @@ def score(
             "where they are large.",
         ),
     ] = None,
+    retry_broken: Annotated[
+        bool,
+        typer.Option(
+            "--retry-broken",
+            help="Score files anew in which there were images that could not be read.",
+        ),
+    ] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            metavar="NAME",
+            help="Of networks: float32, float16, or auto, which is float16 on a GPU; a table has "
+            "one.",
+        ),
+    ] = Precision.auto,
     size: options.PoolSize = None,
     groups: options.FolderGroups = False,
     ray: Annotated[
@@ -98,6 +122,8 @@ def score(
     how: dict[str, Any] = {
         "embeddings": embeddings,
         "shard_size": shard_size,
+        "retry_broken": retry_broken,
+        "precision": precision.value,
         "verbose": int(not quiet),
     }
     if ray is None:

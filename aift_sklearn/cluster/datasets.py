@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_int
 from ..batch_scoring import ShippedModel, pack_model
-from ..errors import DataError
+from ..errors import AIFTError, DataError, ParameterError
 from ..pools.array_layout import Channels, Layout, plan_layout
 from ..selection import check_n_instances
 from .places import Places, find_places, import_ray
@@ -36,6 +36,7 @@ def score_dataset(
     actors: int | None = None,
     num_cpus: float | None = None,
     num_gpus: float | None = None,
+    precision: str = "auto",
     **consistency: Any,
 ) -> Any:
     """Score the candidates of a Ray dataset.
@@ -63,6 +64,8 @@ def score_dataset(
         refused.
     num_gpus : float, optional
         GPUs of an actor, by default 1 where the cluster has any.
+    precision : {"auto", "float32", "float16"}, default="auto"
+        Of networks; "auto" is half where actors have GPUs, and single elsewhere.
     **consistency
         Parameters of `patch_consistency`.
 
@@ -95,17 +98,26 @@ def score_dataset(
     >>> score_dataset(dataset, model).to_pandas()[["id", "score"]]  # doctest: +SKIP
     """
     import_ray()
+    taken = sorted({"score", "proba", "embedding"} & set(keep))
+    if taken:
+        raise ParameterError(
+            f"keep={list(keep)!r}, and {', '.join(taken)} is a column of the results; rename it: "
+            "dataset.rename_columns."
+        )
     found = _first_row(dataset, (image, *keep))[image]
     layout = (
         None if found.ndim not in (2, 3) else plan_layout((1, *found.shape), found.dtype, channels)
     )
     shape = found.shape if layout is None else layout.shape[1:]
     shipped = pack_model(model, shape, **consistency)
+    if embeddings:
+        shipped.check_embeds()
     places = find_places(actors, num_cpus, num_gpus)
     return score_with(
         dataset,
         shipped,
         places,
+        shipped.precision(precision, half=bool(places.num_gpus)),
         image=image,
         keep=keep,
         layout=layout,
@@ -162,6 +174,7 @@ def score_with(
     dataset: Any,
     model: ShippedModel,
     places: Places,
+    precision: str,
     *,
     image: str,
     keep: Sequence[str],
@@ -183,6 +196,7 @@ def score_with(
             layout,
             embeddings,
             "auto" if places.num_gpus else "CPUExecutionProvider",
+            precision,
         ),
         batch_size=batch_size,
         # With a fixed number, one that waits for a core which a lost node had would wait for ever:
@@ -199,15 +213,39 @@ def score_with(
 
 
 def batches(dataset: Any) -> Iterator[Batch]:
-    """Compute a dataset, and yield its blocks as they come."""
-    for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"):
-        if batch:
-            yield batch
+    """Compute a dataset, and yield its blocks as they come.
+
+    What went wrong in a worker is raised as it was there.
+    """
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+            if batch:
+                yield batch
+    except import_ray().exceptions.RayError as error:
+        raise _cause_of(error) from None
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """Return what a worker raised, of what Ray makes of it; or that, where nothing is known."""
+    ray, found, deeper = import_ray(), error, error
+    while deeper is not None:
+        if not isinstance(deeper, ray.exceptions.RayError):
+            found = deeper
+        deeper = getattr(deeper, "cause", None) or deeper.__cause__
+        # What it came from was an error of a library, which it speaks for.
+        if isinstance(found, AIFTError):
+            break
+    return found
 
 
 def _first_row(dataset: Any, columns: Sequence[str]) -> Batch:
     """Return the first row of a dataset, which has these columns."""
-    first = dataset.take_batch(1, batch_format="numpy")
+    try:
+        first = dataset.take_batch(1, batch_format="numpy")
+    except ValueError as error:
+        if "empty" not in str(error):
+            raise
+        raise DataError("the dataset is empty; expected at least one candidate.") from error
     missing = [name for name in columns if name not in first]
     if missing:
         raise DataError(

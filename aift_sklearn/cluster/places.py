@@ -104,9 +104,16 @@ def connected(address: str | None) -> Iterator[None]:
     ------
     DataError
         If there is no cluster at the address.
+    ParameterError
+        If there is a connection already, whatever the address.
     """
     ray = import_ray()
     if ray.is_initialized():
+        if address is not None:
+            raise ParameterError(
+                f"address={address!r}, and this process is connected to Ray already; leave it out, "
+                "or call ray.shutdown() before."
+            )
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -115,22 +122,21 @@ def connected(address: str | None) -> Iterator[None]:
     # That a worker's model lies in the object store is said as an error; it stays there.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        if address is None:
-            cores = count_threads()
-            ray.init(
-                num_cpus=cores,
-                include_dashboard=False,
-                object_store_memory=_STORE + _STORE_PER_CORE * cores,
-                **quiet,
-            )
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"there is no Ray cluster at {address!r}: {str(error).splitlines()[0]} Start one by "
-            "'ray start --head', or leave the address out."
-        ) from error
+    if address is None:
+        cores = count_threads()
+        store = _STORE + _STORE_PER_CORE * cores
+        # Not that of somebody else on this machine.
+        start = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": store}
+        ray.init("local", **start, **quiet)
+    else:
+        try:
+            ray.init(address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise DataError(
+                f"there is no Ray cluster at {address!r}: {reason} "
+                "Start one by 'ray start --head', or leave the address out."
+            ) from error
     try:
         yield
     finally:

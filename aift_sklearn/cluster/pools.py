@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batch_scoring import ScoreTable, pack_model
-from ..batch_scoring.local import as_pool, begin_table
+from ..batch_scoring import ScoreTable, ShippedModel, pack_model
+from ..batch_scoring.local import as_pool, begin_table, candidate_bytes
+from ..batch_scoring.writing import TableWriter
 from ..pools.base import Pool
 from ..progress import ProgressBar
 from .datasets import batches, score_with
-from .places import READING, connected, find_places, import_ray
+from .places import READING, Places, connected, find_places, import_ray
 from .workers import BROKEN, IMAGE, ROW, ReadRows
 
 __all__ = ["score_pool"]
@@ -37,6 +37,8 @@ def score_pool(
     actors: int | None = None,
     num_cpus: float | None = None,
     num_gpus: float | None = None,
+    retry_broken: bool = False,
+    precision: str = "auto",
     verbose: int = 0,
     **consistency: Any,
 ) -> ScoreTable:
@@ -51,13 +53,13 @@ def score_pool(
     pool : Pool or sliceable of shape (n, C, H, W), (n, m, C, h, w) or (n, f)
         Candidates. Every node reads them where this process does, by the same path or URL; arrays
         in memory are sent.
-    model, folder, embeddings, shard_size
+    model, folder, embeddings, shard_size, retry_broken
         As of `aift_sklearn.score_pool`.
     address : str, optional
         Of a running cluster, such as "auto" or "ray://head:10001". By default that which this
         process is connected to, or else a Ray of its own on this machine, which ends with the
         call.
-    actors, num_cpus, num_gpus
+    actors, num_cpus, num_gpus, precision
         As of `score_dataset`.
     verbose : int, default=0
         1 shows a progress bar with the time that is left.
@@ -81,38 +83,58 @@ def score_pool(
     Notes
     -----
     Ray reports how it is used to its makers unless it is told not to; where this function starts
-    it, it is told not to.
+    it, it is told not to. Ray keeps logs under /tmp/ray, in which ids of candidates may stand.
     """
     pool = as_pool(pool)
     shipped = pack_model(model, pool.shape[1:], **consistency)
-    with begin_table(pool, shipped, folder, embeddings=embeddings, shard_size=shard_size) as writer:
-        if writer.missing:
-            with connected(address):
-                places = find_places(actors, num_cpus, num_gpus)
-                dataset = _read_pool(pool, [writer.bounds(shard) for shard in writer.missing])
-                scored = score_with(
-                    dataset,
-                    shipped,
-                    places,
-                    image=IMAGE,
-                    keep=(ROW, BROKEN),
-                    embeddings=embeddings,
-                )
-                text = f"scoring on Ray, {places.actors} actors"
-                with ProgressBar(text, writer.n_missing, enabled=bool(verbose)) as bar:
-                    for batch in batches(scored):
-                        rows = batch.pop(ROW)
-                        _note_broken(pool, rows, batch.pop(BROKEN))
-                        writer.put(rows, batch)
-                        bar.advance(len(rows))
-        return writer.finish()
+    with connected(address):
+        places = find_places(actors, num_cpus, num_gpus)
+        precision = shipped.precision(precision, half=bool(places.num_gpus))
+        with begin_table(
+            pool,
+            shipped,
+            folder,
+            embeddings=embeddings,
+            shard_size=shard_size,
+            precision=precision,
+            retry_broken=retry_broken,
+        ) as writer:
+            if writer.missing:
+                _score_missing(pool, shipped, writer, places, precision, embeddings, verbose)
+            return writer.finish()
+
+
+def _score_missing(
+    pool: Any,
+    model: ShippedModel,
+    writer: TableWriter,
+    places: Places,
+    precision: str,
+    embeddings: bool,
+    verbose: int,
+) -> None:
+    scored = score_with(
+        _read_pool(pool, [writer.bounds(shard) for shard in writer.missing]),
+        model,
+        places,
+        precision,
+        image=IMAGE,
+        keep=(ROW, BROKEN),
+        embeddings=embeddings,
+    )
+    text = f"scoring on Ray, {places.actors} actors"
+    with ProgressBar(text, writer.n_missing, enabled=bool(verbose)) as bar:
+        for batch in batches(scored):
+            rows = batch.pop(ROW)
+            _note_broken(pool, rows, batch.pop(BROKEN))
+            writer.put(rows, batch)
+            bar.advance(len(rows))
 
 
 def _read_pool(pool: Any, shards: Sequence[tuple[int, int]]) -> Any:
     """Dataset of candidates, read by tasks of few."""
     ray = import_ray()
-    size = math.prod(pool.shape[1:]) * np.dtype(pool.dtype).itemsize
-    step = max(1, _BLOCK_BYTES // size)
+    step = max(1, _BLOCK_BYTES // max(1, candidate_bytes(pool)))
     bounds = [
         (at, min(at + step, stop)) for start, stop in shards for at in range(start, stop, step)
     ]
@@ -123,6 +145,11 @@ def _read_pool(pool: Any, shards: Sequence[tuple[int, int]]) -> Any:
 
 
 def _note_broken(pool: Any, rows: Array, reasons: Array) -> None:
-    if isinstance(pool, Pool):
-        for k in np.flatnonzero(reasons != "").tolist():
-            pool.broken[str(pool.ids[rows[k]])] = str(reasons[k])
+    """Keep what workers could not read, and forget what they could."""
+    if not isinstance(pool, Pool):
+        return
+    if pool.broken:
+        for row in rows[reasons == ""].tolist():
+            pool.broken.pop(str(pool.ids[row]), None)
+    for k in np.flatnonzero(reasons != "").tolist():
+        pool.broken[str(pool.ids[rows[k]])] = str(reasons[k])

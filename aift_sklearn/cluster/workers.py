@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batch_scoring import ShippedModel
-from ..errors import NonFiniteOutputError
+from ..errors import DataError, NonFiniteOutputError
 from ..pools.array_layout import Layout
+from ..pools.arrays import row_numbers
 from ..pools.base import Pool
 from ..scanning.shards import Gathered
 
@@ -20,7 +21,7 @@ __all__ = ["BROKEN", "IMAGE", "ROW", "ReadRows", "ScoreBatches"]
 Array = NDArray[Any]
 Batch = dict[str, Array]
 
-ROW, IMAGE, BROKEN = "row", "image", "broken"
+ROW, IMAGE, BROKEN = "__row", "__image", "__broken"
 """Columns of a pool that was read: position, candidate, and why it cannot be read or ""."""
 
 
@@ -65,7 +66,7 @@ class ScoreBatches:
         How candidates lie in the column; None where they are as the model takes them.
     embeddings : bool
         Whether candidates are embedded.
-    providers : str
+    providers, precision : str
         As of `OnnxScorer`.
     """
 
@@ -77,11 +78,12 @@ class ScoreBatches:
         layout: Layout | None,
         embeddings: bool,
         providers: str,
+        precision: str,
     ) -> None:
         shipped: ShippedModel = _fetch(model)
         self.image, self.keep, self.layout, self.embeddings = image, keep, layout, embeddings
         self.consistency = shipped.consistency
-        self.whole = shipped.unpack(providers=providers)
+        self.whole = shipped.unpack(providers=providers, precision=precision)
 
     def __call__(self, batch: Batch) -> Batch:
         """Score a batch."""
@@ -90,17 +92,36 @@ class ScoreBatches:
             return {}
         if self.layout is not None:
             images = _arranged(images, self.layout)
+        pool = _ReadAlready(images, kept[BROKEN]) if BROKEN in kept else images
         scored = Gathered(len(images))
         try:
-            self.whole.score_into(images, scored, embed=self.embeddings, **self.consistency)
+            self.whole.score_into(pool, scored, embed=self.embeddings, **self.consistency)
         except NonFiniteOutputError as error:
-            who = ", ".join(f"{name} {kept[name][error.index]}" for name in self.keep)
-            raise NonFiniteOutputError(f"{error} It is: {who}.", index=error.index) from error
-        found = scored.arrays
-        if BROKEN in kept:
-            for values in found.values():
-                values[kept[BROKEN] != ""] = np.nan
-        return kept | found
+            names = [name for name in self.keep if name != BROKEN]
+            who = ", ".join(f"{name.strip('_')} {kept[name][error.index]}" for name in names)
+            raise NonFiniteOutputError(
+                "the model gives predictions or embeddings that are not finite (NaN or infinity) "
+                f"for the candidate of {who}, and perhaps for others. Look at that image (all of "
+                "one colour?), leave it out, or mend the model.",
+                index=error.index,
+            ) from error
+        return kept | scored.arrays
+
+
+class _ReadAlready(Pool):
+    """Candidates of a batch, of which some could not be read."""
+
+    def __init__(self, images: Array, reasons: Array) -> None:
+        ids = row_numbers(len(images))
+        broken = {str(ids[k]): str(reasons[k]) for k in np.flatnonzero(reasons != "")}
+        super().__init__(images.shape, images.dtype, ids, broken=broken)
+        self.images = images
+
+    def _read(self, rows: NDArray[np.intp]) -> Iterator[Array]:
+        return iter(self.images[rows])
+
+    def _array(self, rows: NDArray[np.intp]) -> Array:
+        return self.images[rows]
 
 
 @functools.lru_cache(maxsize=2)
@@ -108,7 +129,14 @@ def _fetch(reference: Any) -> Any:
     """Fetch what was put into the object store, once in each process."""
     import ray
 
-    return ray.get(reference)
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RaySystemError as error:
+        # As such it would be tried again for ever.
+        raise DataError(
+            f"a worker cannot open the pool or the model that it was sent: {error}. Is everything "
+            "that it is made of installed on all nodes?"
+        ) from None
 
 
 def _arranged(images: Array, layout: Layout) -> Array:

@@ -116,6 +116,10 @@ class ArrayPool(Pool):
 
     def _array(self, rows: Rows) -> Array:
         candidates, broken = self._read_all(rows)
+        for k in range(len(rows)) if self.broken else ():
+            if k not in broken:
+                # Mended meanwhile.
+                self.broken.pop(str(self.ids[rows[k]]), None)
         for k, reason in broken.items():
             self._keep_broken(int(rows[k]), reason)
         return candidates

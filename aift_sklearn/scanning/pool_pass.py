@@ -298,19 +298,15 @@ class PoolPass:
         def work(part: Part, candidates: Array) -> dict[str, Array]:
             if len(shape) > 2:
                 candidates = check_images(candidates, ndim=len(shape))
-            try:
-                found = self.engine.evaluate(candidates, views, embed)
-            except NonFiniteOutputError as error:
-                raise _non_finite(part, [error.index]) from error
-            for values in found:
-                finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-                if not finite.all():
-                    raise _non_finite(part, np.flatnonzero(~finite)[:5].tolist())
-            results = function(found)
-            if mark_broken and (broken := _broken_of(pool, part)):
-                for values in results.values():
-                    values[broken] = np.nan
-            return results
+            sound = _sound_of(pool, part) if mark_broken else None
+            if sound is None:
+                return function(self._evaluate(part, candidates, views, embed))
+            if not len(sound):
+                # Of noise, since only the shape of what is found is asked for.
+                found = function(self.engine.evaluate(_noise_like(candidates[:1]), views, embed))
+                return {name: _spread(values[:0], sound, part.n) for name, values in found.items()}
+            found = function(self._evaluate(part, candidates[sound], views, embed, sound))
+            return {name: _spread(values, sound, part.n) for name, values in found.items()}
 
         n = shape[0] if rows is None else len(rows)
         size = self._part_size(pool, n, views, embed)
@@ -324,6 +320,26 @@ class PoolPass:
             n_workers = self.engine.n_workers
             scan(pool, missing, work, n_workers=n_workers, done=sink.add, bar=bar)
         return gathered.arrays
+
+    def _evaluate(
+        self,
+        part: Part,
+        candidates: Array,
+        views: Sequence[int] | None,
+        embed: Sequence[int],
+        places: NDArray[np.intp] | None = None,
+    ) -> Evaluation:
+        """Evaluate candidates of a part, or some of its places; refuse what is not finite."""
+        places = np.arange(part.n) if places is None else places
+        try:
+            found = self.engine.evaluate(candidates, views, embed)
+        except NonFiniteOutputError as error:
+            raise _non_finite(part, [int(places[error.index])]) from error
+        for values in found:
+            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            if not finite.all():
+                raise _non_finite(part, places[~finite][:5].tolist())
+        return found
 
     def _count(self, pool: Any) -> int:
         m = self.engine.n_patches(tuple(np.shape(pool)))
@@ -348,12 +364,26 @@ class PoolPass:
         return max(1, min(size, _PART_BYTES // max(1, int(item * math.prod(shape[1:])))))
 
 
-def _broken_of(pool: Any, part: Part) -> list[int]:
-    """Places in a part of candidates that could not be read."""
+def _sound_of(pool: Any, part: Part) -> NDArray[np.intp] | None:
+    """Places in a part of candidates that could be read, or None where all could be."""
     known = pool.broken if isinstance(pool, Pool) else {}
     if not known:
-        return []
-    return [k for k in range(part.n) if str(pool.ids[part.position(k)]) in known]
+        return None
+    broken = [k for k in range(part.n) if str(pool.ids[part.position(k)]) in known]
+    return np.delete(np.arange(part.n), broken) if broken else None
+
+
+def _noise_like(candidates: Array) -> Array:
+    values = np.random.default_rng(0).random(candidates.shape)
+    scale = 256 if candidates.dtype == np.uint8 else 1
+    return np.asarray(values * scale, dtype=candidates.dtype)
+
+
+def _spread(values: Array, places: NDArray[np.intp], n: int) -> Array:
+    """Put rows where they belong among n, and NaN between them."""
+    out = np.full((n, *values.shape[1:]), np.nan, dtype=values.dtype)
+    out[places] = values
+    return out
 
 
 def _non_finite(part: Part, rows: list[int]) -> NonFiniteOutputError:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from samples import make_blobs
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
@@ -22,6 +23,7 @@ from aift_sklearn import (
     CNNClassifier,
     JitterPatches,
     ScoreTable,
+    load,
     score_pool,
 )
 from aift_sklearn._writing import lock_folder
@@ -68,6 +70,80 @@ def images(tmp_path):
     path = tmp_path / "images" / "07.png"
     path.write_bytes(path.read_bytes()[:-60])
     return ImageFolder(tmp_path / "images")
+
+
+def break_file(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60])
+    return whole
+
+
+@pytest.mark.parametrize("row", [0, 8])
+def test_what_was_mended_is_scored_where_that_is_asked_for(row, images, classifier, tmp_path):
+    path = images.paths[row]
+    whole = break_file(path)
+    table = score_pool(ImageFolder(path.parent), classifier, tmp_path / "out", shard_size=20)
+    assert sorted(table.broken()) == sorted(["07.png", path.name])
+    path.write_bytes(whole)
+    kept = [shard_path(table.folder, 1), shard_path(table.folder, 2)]
+    then = [one.stat().st_mtime_ns for one in kept]
+    again = ImageFolder(path.parent)
+    assert sorted(score_pool(again, classifier, table.folder).broken()) == sorted(table.broken())
+    found = score_pool(again, classifier, table.folder, retry_broken=True)
+    assert list(found.broken()) == ["07.png"]
+    assert found.read()["score"].null_count == 1
+    assert [one.stat().st_mtime_ns for one in kept] == then
+
+
+def test_a_read_that_failed_once_is_forgotten_once_it_succeeds(classifier, tmp_path):
+    pool = ArrayPool(X)
+    pool.broken["000003"] = "the network is down"
+    assert score_pool(pool, classifier, tmp_path).broken() == {}
+
+
+class Centred(Pixels):
+    """A classifier that cannot look at an image of one colour."""
+
+    def predict_proba(self, X):
+        flat = X.reshape(len(X), -1)
+        with np.errstate(invalid="ignore"):
+            flat = (flat - flat.mean(axis=1, keepdims=True)) / flat.std(axis=1, keepdims=True)
+        proba = np.clip(flat[:, :1] * 0.01 + 0.5, 0, 1)
+        return np.concatenate([proba, 1 - proba], axis=1)
+
+
+@pytest.mark.parametrize("size", [20, 1])
+def test_what_stands_for_a_broken_image_upsets_no_model(size, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("aift_sklearn.scanning.pool_pass._PART_BYTES", size * X[0].nbytes)
+    patches = AffinePatches.for_microscopy(n_patches=3, size=8)
+    centred = AIFTClassifier(Centred(), patches=patches, random_state=0).fit(X[:20], Y[:20])
+    found = score_pool(images, centred, tmp_path / "out").read()
+    sound = np.delete(np.arange(60), 7)
+    expected = centred.score_candidates(X[sound])
+    assert_allclose(found["score"].to_numpy()[sound], expected, rtol=1e-5)
+    assert list(np.flatnonzero(np.isnan(found["score"].to_numpy()))) == [7]
+
+
+@pytest.mark.parametrize("fitted", ["classifier", "cnn"])
+def test_a_model_that_was_saved_goes_on_with_the_scores_of_the_one_at_hand(
+    fitted, request, tmp_path
+):
+    model = request.getfixturevalue(fitted)
+    score_pool(X, model, tmp_path / "scores", shard_size=20)
+    shard_path(tmp_path / "scores", 1).unlink()
+    given = {"trusted": ["fakes.Pixels"]} if fitted == "classifier" else {"estimator": clone(model)}
+    loaded = load(model.save(tmp_path / "model"), **given)
+    assert score_pool(X, loaded, tmp_path / "scores").is_complete
+
+
+def test_a_table_whose_shards_are_gone_is_not_complete(classifier, tmp_path):
+    folder = score_pool(X, classifier, tmp_path / "out", shard_size=20).folder
+    shard_path(folder, 1).unlink()
+    (folder / ".shard-000001.parquet.0123abcd.tmp").touch()
+    with pytest.raises(OSError, match="network is down"):
+        score_pool(Failing(X, 5), classifier, folder)
+    assert not ScoreTable(folder).is_complete
+    assert not list(folder.glob(".*"))
 
 
 def written(folder, scores, shard_size):
@@ -250,16 +326,22 @@ def test_a_shard_that_is_damaged_is_scored_anew(damage, classifier, tmp_path):
 def test_a_folder_of_other_scores_is_refused(classifier, cnn, tmp_path):
     score_pool(X, classifier, tmp_path)
     for pool, model, options, odd in [
-        (X, cnn, {}, "model"),
-        (X[::-1], classifier, {}, "pool"),
-        (X[:59], classifier, {}, "n, pool"),
-        (ArrayPool(X, ids=[f"{k}" for k in range(60)]), classifier, {}, "pool"),
-        (X.astype(np.float32) / 255, classifier, {}, "candidate, pool"),
+        (X, cnn, {}, "model, precision"),
+        (X[::-1], classifier, {}, "images of the pool"),
+        (np.concatenate([X[:29], X[[30, 29]], X[31:]]), classifier, {}, "images of the pool"),
+        (ArrayPool(X[::-1]), classifier, {}, "images of the pool"),
+        (X[:59], classifier, {}, "n, ids, images of the pool"),
+        (ArrayPool(X, ids=[f"{k}" for k in range(60)]), classifier, {}, "ids"),
+        (ArrayPool(X, groups=["a", "b"] * 30), classifier, {}, "groups"),
+        (X.astype(np.float32) / 255, classifier, {}, "candidate, images of the pool"),
         (X, classifier, {"alpha": 0.5}, "consistency"),
     ]:
         with pytest.raises(DataError, match=f"holds scores of something else: {odd} differs"):
             score_pool(pool, model, tmp_path, **options)
+    with pytest.raises(DataError, match="precision differs"):
+        score_pool(X, cnn, score_pool(X, cnn, tmp_path / "half").folder, precision="float16")
     assert score_pool(X, classifier, tmp_path, alpha=0.25).is_complete
+    assert score_pool(ArrayPool(X), classifier, tmp_path).is_complete
 
 
 def test_two_runs_do_not_write_to_one_folder(classifier, tmp_path):
@@ -278,6 +360,7 @@ def test_two_runs_do_not_write_to_one_folder(classifier, tmp_path):
         ("[]", "was not written by this package"),
         ('{"format": "other"}', "was not written by this package"),
         ('{"format": "aift-sklearn score table", "version": 9}', "has format 9"),
+        ('{"format": "aift-sklearn score table", "version": 1, "n": 3}', "lacks classes, complete"),
     ],
 )
 def test_a_manifest_that_is_not_its_own_is_refused(contents, message, classifier, tmp_path):
@@ -335,6 +418,7 @@ def test_results_in_any_order_and_more_than_once_make_one_table(data, n, size, t
     again = data.draw(st.lists(st.integers(0, n - 1), max_size=20))
     rows = np.array(data.draw(st.permutations([*range(n), *again])))
     scores, ids = np.arange(n) / 7, np.array([f"c{k}" for k in range(n)])
+    scores[0] = np.nan
     identity = {"n": n, "classes": [0, 1]}
     how = {"shard_size": size, "ids": ids, "groups": None, "why_broken": {"c0": "odd"}.get}
     at = 0
@@ -346,7 +430,7 @@ def test_results_in_any_order_and_more_than_once_make_one_table(data, n, size, t
             writer.put(some, {"score": scores[some], "proba": proba})
         table = writer.finish()
     found = table.read()
-    assert found["score"].to_pylist() == scores.tolist()
+    assert found["score"].to_pylist() == [None, *scores[1:].tolist()]
     assert found["id"].to_pylist() == ids.tolist()
     assert_array_equal(proba_of(found)[:, 0], np.arange(n))
     assert table.broken() == {"c0": "odd"}

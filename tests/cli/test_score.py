@@ -116,6 +116,8 @@ def test_ray_is_told_what_the_user_says(day, monkeypatch):
         "num_gpus": 0.0,
         "embeddings": False,
         "shard_size": None,
+        "retry_broken": False,
+        "precision": "auto",
         "verbose": 1,
     }
     run("--ray", "local", "--quiet")

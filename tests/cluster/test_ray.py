@@ -1,5 +1,7 @@
 """Scoring on Ray: the scores of one machine, whatever the blocks and workers."""
 
+import sys
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -40,6 +42,8 @@ def running():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(places, "count_threads", lambda: 2)
         with connected(None):
+            # What stands here is no module that workers could import.
+            ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
             ray.data.DataContext.get_current().enable_progress_bars = False
             yield
 
@@ -62,7 +66,6 @@ def test_the_table_is_that_of_one_machine(
     table = cluster.score_pool(pool, classifier, tmp_path / "b", actors=actors, **how)
     assert table.read().equals(expected.read())
     assert table.broken() == expected.broken() == pool.broken
-    assert table.manifest["digest"] == expected.manifest["digest"]
 
 
 def test_what_one_machine_began_goes_on_on_ray(classifier, running, tmp_path):
@@ -122,39 +125,113 @@ def test_columns_that_are_missing_are_named(classifier, running):
 
 
 def test_a_connection_that_stands_is_used_and_kept(running):
-    with connected("192.0.2.77:1"):
+    with connected(None):
         assert ray.is_initialized()
     assert ray.is_initialized()
+    with (
+        pytest.raises(ParameterError, match="is connected to Ray already"),
+        connected("192.0.2.77:1"),
+    ):
+        pass
 
 
-def test_workers_read_and_score_in_the_words_of_the_pool(classifier, monkeypatch):
-    monkeypatch.setattr(ray, "get", lambda held: held())
-    pool = ArrayPool(X, ids=[f"c{k}" for k in range(60)])
-    pool.broken["c4"] = "no such file"
-    (block,) = ReadRows(lambda: pool)({"data": np.array([[2, 7]])})
-    assert block["row"].tolist() == [2, 3, 4, 5, 6]
-    assert_array_equal(block["image"], X[2:7])
-    assert block["broken"].tolist() == ["", "", "no such file", "", ""]
+class Gaps(ArrayPool):
+    """A pool of which two candidates cannot be read, or can again."""
+
+    gaps = (4, 7)
+
+    def _read_all(self, rows):
+        images, _ = super()._read_all(rows)
+        broken = {k: "no such file" for k, row in enumerate(rows.tolist()) if row in self.gaps}
+        images[list(broken)] = 0
+        return images, broken
+
+
+def scoring_of(classifier, keep, layout=None, embeddings=False, image="__image"):
     shipped = pack_model(classifier, X.shape[1:])
-    scoring = ScoreBatches(lambda: shipped, "image", ("row",), None, True, "CPUExecutionProvider")
+    where = "CPUExecutionProvider", "float32"
+    return ScoreBatches(lambda: shipped, image, keep, layout, embeddings, *where)
+
+
+def test_workers_read_and_score_what_can_be_read(classifier, monkeypatch):
+    monkeypatch.setattr(ray, "get", lambda held: held())
+    pool = Gaps(X, ids=[f"c{k}" for k in range(60)])
+    (block,) = ReadRows(lambda: pool)({"data": np.array([[2, 7]])})
+    assert block["__row"].tolist() == [2, 3, 4, 5, 6]
+    assert_array_equal(np.delete(block["__image"], 2, 0), X[[2, 3, 5, 6]])
+    assert block["__broken"].tolist() == ["", "", "no such file", "", ""]
+    scoring = scoring_of(classifier, ("__row", "__broken"), embeddings=True)
     scored = scoring(block)
-    assert_array_equal(scored["score"], OnnxScorer(classifier).score(X)[0][2:7])
+    expected = OnnxScorer(classifier).score(X)[0][2:7]
+    expected[2] = np.nan
+    assert_array_equal(scored["score"], expected)
+    assert np.isnan(scored["proba"][2]).all()
     assert scored["embedding"].shape == (5, 8)
-    assert scoring({"image": X[:0], "row": np.empty(0)}) == {}
+    (block,) = ReadRows(lambda: pool)({"data": np.array([[7, 8]])})
+    assert np.isnan(scoring(block)["score"]).all()
+    assert scoring({"__image": X[:0], "__row": [], "__broken": []}) == {}
+
+
+def test_what_was_mended_has_a_score_and_no_reason(classifier, running, tmp_path):
+    pool = Gaps(X)
+    table = cluster.score_pool(pool, classifier, tmp_path, shard_size=6)
+    assert table.broken() == pool.broken == {"000004": "no such file", "000007": "no such file"}
+    pool.gaps = (7,)
+    kept = sorted(tmp_path.glob("*.parquet"))[2:]
+    then = [path.stat().st_mtime_ns for path in kept]
+    table = cluster.score_pool(pool, classifier, tmp_path)
+    assert sorted(table.broken()) == ["000004", "000007"]
+    table = cluster.score_pool(pool, classifier, tmp_path, retry_broken=True)
+    assert table.broken() == pool.broken == {"000007": "no such file"}
+    assert table.read()["score"].null_count == 1
+    assert [path.stat().st_mtime_ns for path in kept] == then
+
+
+def test_a_pool_that_workers_cannot_open_is_told(classifier, running, tmp_path):
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    try:
+        with pytest.raises(DataError, match=r"a worker cannot open the pool .* No module named"):
+            cluster.score_pool(Gaps(X), classifier, tmp_path)
+    finally:
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def test_what_fails_in_a_worker_is_told_as_here(classifier, running, tmp_path):
+    pool = Gaps(X, strict=True)
+    # No one that is looked at before.
+    pool.gaps = (4,)
+    with pytest.raises(DataError) as told:
+        cluster.score_pool(pool, classifier, tmp_path)
+    assert str(told.value) == "000004 cannot be read: no such file."
+    assert type(told.value) is DataError
+    floats = X.astype(np.float32) / 255
+    floats[30] = np.nan
+    with pytest.raises(DataError, match="NaN") as told:
+        cluster.score_pool(floats, classifier, tmp_path / "floats")
+    assert "ray" not in str(told.value).lower()
 
 
 def test_a_candidate_whose_score_is_not_finite_is_named(classifier, monkeypatch):
     monkeypatch.setattr(ray, "get", lambda held: held())
-    shipped = pack_model(classifier, X.shape[1:])
 
     class Whole:
         def score_into(self, images, sink, **how):
             raise NonFiniteOutputError("the model gives NaN.", index=2)
 
     layout = plan_layout((1, 16, 16, 3), np.dtype(np.uint8), "last")
-    keep = ("id", "row")
-    scoring = ScoreBatches(lambda: shipped, "image", keep, layout, False, "CPUExecutionProvider")
+    scoring = scoring_of(classifier, ("id", "__row"), layout, image="picture")
     scoring.whole = Whole()
-    batch = {"image": X.transpose(0, 2, 3, 1), "id": np.array([f"c{k}" for k in range(60)])}
-    with pytest.raises(NonFiniteOutputError, match=r"gives NaN\. It is: id c2, row 102"):
-        scoring(batch | {"row": np.arange(100, 160)})
+    batch = {"picture": X.transpose(0, 2, 3, 1), "id": np.array([f"c{k}" for k in range(60)])}
+    with pytest.raises(NonFiniteOutputError, match="for the candidate of id c2, row 102, and"):
+        scoring(batch | {"__row": np.arange(100, 160)})
+
+
+def test_columns_of_results_are_not_handed_on(classifier, running):
+    dataset = ray.data.from_items([{"id": "a", "image": X[0], "broken": "no"}])
+    with pytest.raises(ParameterError, match="and score is a column of the results"):
+        cluster.score_dataset(dataset, classifier, keep=("id", "score"))
+    (row,) = cluster.score_dataset(dataset, classifier, keep=("id", "broken")).take_all()
+    assert row["broken"] == "no"
+    assert row["score"] == OnnxScorer(classifier).score(X[:1])[0][0]
+    with pytest.raises(DataError, match="the dataset is empty"):
+        cluster.score_dataset(dataset.limit(0), classifier)

@@ -53,12 +53,12 @@ def finish(process, patience=300):
     return output
 
 
-def phase_of(out):
+def phase_of(out, since=0.0):
     """What a run was doing, as its folder tells."""
     if not (out / "_manifest.json").exists():
         return "loading, no manifest yet"
     done = len(list(out.glob("shard-*.parquet")))
-    if any(out.glob(".*.tmp")):
+    if any(path.stat().st_mtime > since for path in out.glob(".*.tmp")):
         return "writing a file"
     if done == 0:
         return "opening the model, no shard yet"
@@ -89,15 +89,16 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_table(task, tmp
     while len(phases) < N_KILLS:
         if not outs or (outs[-1].exists() and phase_of(outs[-1]).startswith("complete")):
             outs.append(tmp_path / f"scores-{len(outs)}")
-        process = begin(folder, outs[-1])
-        # Half of the time falls to what comes before the first shard.
-        time.sleep(rng.uniform(0, took) if rng.random() < 0.3 else rng.uniform(took / 2, took))
+        process, since = begin(folder, outs[-1]), time.time()
+        # Half of the time, and a third of the kills, fall to what comes before the first shard.
+        early = rng.random() < 0.3
+        time.sleep(rng.uniform(0, took / 2) if early else rng.uniform(took / 2, took * 0.95))
         if process.poll() is not None:
             finish(process)
             continue
         process.kill()
         process.communicate()
-        phases.append(phase_of(outs[-1]))
+        phases.append(phase_of(outs[-1], since))
     for out in outs:
         finish(begin(folder, out))
         assert ScoreTable(out).read().equals(expected)
