@@ -143,6 +143,7 @@ def measure_costs(options):
     from aift_sklearn.batch_scoring.writing import open_table
     from aift_sklearn.cluster.places import connected
     from aift_sklearn.cluster.pools import _read_pool
+    from aift_sklearn.cluster.workers import ROW
     from aift_sklearn.pools import ArrayPool
 
     n = 10**6
@@ -175,7 +176,7 @@ def measure_costs(options):
             start, busy = time.perf_counter(), time.process_time()
             bounds = [(k, k + 1) for k in range(many)]
             read = _read_pool(tiny, bounds).iter_batches(batch_size=None)
-            assert sum(len(batch["row"]) for batch in read) == many
+            assert sum(len(batch[ROW]) for batch in read) == many
             found[f"blocks_{many}"] = time.process_time() - busy
             found[f"wall_{many}"] = time.perf_counter() - start
     found["block"] = (found[f"blocks_{blocks}"] - found["blocks_2"]) / (blocks - 2)
@@ -385,8 +386,8 @@ several tasks read for each GPU.
 pool into several, each with a folder of its own; their tables read as one.
 - **The books.** One process puts every score in place and, on Ray, hands out every block: \
 {hour:,.0f} million candidates an hour, which a cluster of more than about {most:,.0f} H100s would \
-outrun at m = 16. Embeddings (5 kB each with EfficientNet-Lite0) take far more of it: ask for them for what was \
-chosen, not for 10⁸.
+outrun at m = 16. Embeddings (5 kB each with EfficientNet-Lite0) take far more of it: ask for them \
+for what was chosen, not for 10⁸.
 - **Reading the source.** {known["stored"]:,.0f} bytes a candidate from Zarr; with eight H100s \
 and m = 2 that is {8 * known["gpu"] / 2 * known["stored"] / 2**30:,.1f} GB a second from the \
 store, more than most file servers give. More patches of each candidate cost no more reading.

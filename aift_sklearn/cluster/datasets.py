@@ -227,15 +227,18 @@ def batches(dataset: Any) -> Iterator[Batch]:
 
 def _cause_of(error: BaseException) -> BaseException:
     """Return what a worker raised, of what Ray makes of it; or that, where nothing is known."""
-    ray, found, deeper = import_ray(), error, error
-    while deeper is not None:
+    ray = import_ray()
+    found: BaseException | None = None
+    deeper: BaseException | None = error
+    # What an error of this package came from was one of a library, which it speaks for.
+    while deeper is not None and not isinstance(found, AIFTError):
         if not isinstance(deeper, ray.exceptions.RayError):
             found = deeper
         deeper = getattr(deeper, "cause", None) or deeper.__cause__
-        # What it came from was an error of a library, which it speaks for.
-        if isinstance(found, AIFTError):
-            break
-    return found
+    if isinstance(found, AIFTError):
+        # Ray writes advice about its own settings below.
+        found.args = (str(found).partition("\nFailed to apply UDF")[0].rstrip(), *found.args[1:])
+    return found or error
 
 
 def _first_row(dataset: Any, columns: Sequence[str]) -> Batch:
