@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import errors
 from .._checks import check_int
 from ..batch_scoring import ShippedModel, pack_model
-from ..errors import AIFTError, DataError, ParameterError
+from ..errors import DataError, ParameterError
 from ..pools.array_layout import Channels, Layout, plan_layout
 from ..selection import check_n_instances
 from .places import Places, find_places, import_ray
@@ -227,18 +230,19 @@ def batches(dataset: Any) -> Iterator[Batch]:
 
 def _cause_of(error: BaseException) -> BaseException:
     """Return what a worker raised, of what Ray makes of it; or that, where nothing is known."""
-    ray = import_ray()
-    found: BaseException | None = None
-    deeper: BaseException | None = error
-    # What an error of this package came from was one of a library, which it speaks for.
-    while deeper is not None and not isinstance(found, AIFTError):
-        if not isinstance(deeper, ray.exceptions.RayError):
-            found = deeper
-        deeper = getattr(deeper, "cause", None) or deeper.__cause__
-    if isinstance(found, AIFTError):
-        # Ray writes advice about its own settings below.
-        found.args = (str(found).partition("\nFailed to apply UDF")[0].rstrip(), *found.args[1:])
-    return found or error
+    # The trace is all that is left of what actors raise.
+    told = re.findall(r"^aift_sklearn\.errors\.(\w+): (.+)$", str(error), flags=re.MULTILINE)
+    if told:
+        name, text = told[-1]
+        kind: type[Exception] = getattr(errors, name)
+        with contextlib.suppress(TypeError):
+            return kind(text)
+        # One that wants to know more, such as which candidate.
+        return DataError(text)
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception) and not isinstance(cause, import_ray().exceptions.RayError):
+        return cause
+    return error
 
 
 def _first_row(dataset: Any, columns: Sequence[str]) -> Batch:
