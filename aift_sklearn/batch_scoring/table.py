@@ -63,7 +63,7 @@ class ScoreTable:
     --------
     >>> import tempfile
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from aift_sklearn import AIFTClassifier, JitterPatches
+    >>> from aift_sklearn import AIFTClassifier, JitterPatches, score_pool
     >>> X = np.random.default_rng(0).normal(size=(60, 5))
     >>> model = AIFTClassifier(LogisticRegression(), patches=JitterPatches(4), random_state=0)
     >>> with tempfile.TemporaryDirectory() as folder:
