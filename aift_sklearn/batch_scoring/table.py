@@ -241,5 +241,8 @@ def import_pyarrow(purpose: str) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingDependencyError("pyarrow", extra="pools", purpose=purpose) from error
+        reason = None if isinstance(error, ModuleNotFoundError) else str(error)
+        raise MissingDependencyError(
+            "pyarrow", extra="pools", purpose=purpose, reason=reason
+        ) from error
     return pyarrow

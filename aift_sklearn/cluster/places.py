@@ -149,7 +149,8 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
+        reason = None if isinstance(error, ModuleNotFoundError) else str(error)
         raise MissingDependencyError(
-            "ray[data]", extra="ray", purpose="scoring on a cluster"
+            "ray[data]", extra="ray", purpose="scoring on a cluster", reason=reason
         ) from error
     return ray

@@ -368,30 +368,29 @@ def processes_of(session):
 def wait_for(condition, seconds):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
+        time.sleep(0.1)
     return condition()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_ended_study_leaves_no_process_and_goes_on(plan_file, tmp_path, number):
-    long = REAL.replace("rounds = 2", "rounds = 40").replace("seeds = 2", "seeds = 3")
-    path, out = plan_file(long), tmp_path / "out"
+    path, out = plan_file(REAL.replace("rounds = 2", "rounds = 40")), tmp_path / "out"
     command = [sys.executable, "-m", "aift_sklearn", "study", path, "--out", out, "--jobs", "2"]
     study = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
 
     def kept():
-        return [path for path in out.glob("rounds/*/*/seed-*.jsonl") if path.stat().st_size]
+        return [path for path in out.glob("rounds/*/*/seed-0.jsonl") if path.stat().st_size]
 
     assert wait_for(kept, 120)
     study.send_signal(number)
     study.wait(60)
     assert wait_for(lambda: not processes_of(study.pid), 60)
-    n_before = sum(path.read_bytes().count(b"\n") for path in kept())
-    study.stderr.close()
-    assert 1 <= n_before < 240
+    n_before = kept()[0].read_bytes().count(b"\n")
+    assert 1 <= n_before < 80
     campaigns = read_campaigns(run_plan(read_plan(path), out, jobs=1, verbose=False))
-    assert campaigns["n_labels"].map(len).tolist() == [40] * 6
+    assert campaigns["n_labels"].map(len).tolist() == [40] * 4
+    study.stderr.close()
 
 
 def test_a_process_that_is_ended_is_said_so(plan_file, tmp_path, monkeypatch):
