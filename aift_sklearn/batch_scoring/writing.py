@@ -303,9 +303,12 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _lists(pa: Any, values: Array) -> Any:
     """Rows of numbers as lists; a row of NaN is null."""
-    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), pa.float32())
-    lost = pa.array(np.isnan(values).all(axis=1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=lost)
+    # Not of a fixed size: releases of Arrow do not write nulls among those.
+    lost = np.isnan(values).all(axis=1)
+    ends = np.cumsum(np.where(lost, 0, values.shape[1]))
+    flat = np.ascontiguousarray(values[~lost], dtype=np.float32).reshape(-1)
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=pa.array(lost))
 
 
 def _can_lock(folder: Path) -> bool:
