@@ -16,6 +16,7 @@ PACKAGE = Path(aift_sklearn.__file__).parent
 # own room, where nothing runs in circles.
 ROOMS = [
     "errors",
+    "_optional",
     "_writing",
     "_versions",
     "_saving",

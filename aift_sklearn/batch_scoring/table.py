@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._optional import load_optional
 from .._writing import as_path
-from ..errors import DataError, MissingDependencyError
+from ..errors import DataError
 from ..selection import check_n_instances, top
 
 __all__ = ["MANIFEST", "ScoreTable", "import_pyarrow", "read_manifest", "read_shard", "shard_path"]
@@ -237,12 +238,5 @@ def read_shard(
 
 def import_pyarrow(purpose: str) -> Any:
     """Import pyarrow with its Parquet, or say how to install it."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        reason = None if isinstance(error, ModuleNotFoundError) else str(error)
-        raise MissingDependencyError(
-            "pyarrow", extra="pools", purpose=purpose, reason=reason
-        ) from error
-    return pyarrow
+    load_optional("pyarrow.parquet", purpose=purpose)
+    return load_optional("pyarrow", purpose=purpose)

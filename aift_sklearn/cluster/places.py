@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._checks import check_int, check_number
+from .._optional import load_optional
 from .._threads import count_threads
-from ..errors import DataError, MissingDependencyError, ParameterError
+from ..errors import DataError, ParameterError
 
 __all__ = ["READING", "Places", "connected", "find_places", "import_ray"]
 
@@ -145,12 +146,6 @@ def connected(address: str | None) -> Iterator[None]:
 
 def import_ray() -> Any:
     """Import Ray with its datasets, or say how to install it."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        reason = None if isinstance(error, ModuleNotFoundError) else str(error)
-        raise MissingDependencyError(
-            "ray[data]", extra="ray", purpose="scoring on a cluster", reason=reason
-        ) from error
-    return ray
+    how = {"purpose": "scoring on a cluster", "extra": "ray", "package": "ray[data]"}
+    load_optional("ray.data", **how)
+    return load_optional("ray", **how)

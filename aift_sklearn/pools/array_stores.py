@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import struct
 import warnings
@@ -15,17 +14,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._optional import load_optional, one_line
 from .._writing import as_path
 from ..errors import AIFTError, DataError, MissingDependencyError, ParameterError
 from .zarr_chunks import refuse_short_chunks
 
-__all__ = ["StoredArray", "as_address", "holds_array", "one_line", "open_stored"]
+__all__ = ["StoredArray", "as_address", "holds_array", "open_stored"]
 
 Array = NDArray[Any]
 Names = Callable[[str], Array | None]
 
 # Arrays that a message lists, and characters of what a library says.
-_LISTED, _SAID = 12, 200
+_LISTED = 12
 # What gives names to the rows of an array beside it.
 _NAMES = ("ids", "groups")
 
@@ -109,18 +109,6 @@ def as_address(path: str | os.PathLike[str]) -> str:
     return str(as_path(path).absolute())
 
 
-def one_line(error: Exception) -> str:
-    """What a library says is wrong, in a line.
-
-    Examples
-    --------
-    >>> one_line(RuntimeError("invalid   input.")), one_line(EOFError())
-    ('invalid input', 'EOFError')
-    """
-    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return said if len(said) <= _SAID else f"{said[:_SAID]} ..."
-
-
 def _open_npy(address: str, key: str | None) -> StoredArray:
     _refuse_key(address, key)
     return StoredArray(np.lib.format.open_memmap(address, mode="r"), "", lambda name: None)
@@ -180,10 +168,10 @@ def _load_member(archive: zipfile.ZipFile, name: str) -> Array:
 def _open_zarr(
     address: str, key: str | None, storage_options: Mapping[str, Any] | None
 ) -> StoredArray:
-    zarr = _load("zarr", f"opening {address}")
+    zarr = load_optional("zarr", purpose=f"opening {address}")
     options: dict[str, Any] = {}
     if _is_url(address):
-        _load("fsspec", f"opening {address}")
+        load_optional("fsspec", purpose=f"opening {address}")
         options = {"storage_options": dict(storage_options or {})}
     try:
         node = zarr.open(address, mode="r", **options)
@@ -210,7 +198,7 @@ def _open_zarr(
 
 
 def _open_hdf5(address: str, key: str | None) -> StoredArray:
-    h5py = _load("h5py", f"opening {address}")
+    h5py = load_optional("h5py", purpose=f"opening {address}")
     file = h5py.File(address, "r")
 
     def list_arrays() -> dict[str, Any]:
@@ -290,16 +278,6 @@ def _refuse_key(address: str, key: str | None) -> None:
 
 def _is_url(address: str) -> bool:
     return "://" in address
-
-
-def _load(module: str, purpose: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        reason = None if isinstance(error, ModuleNotFoundError) else one_line(error)
-        raise MissingDependencyError(
-            module, extra="pools", purpose=purpose, reason=reason
-        ) from error
 
 
 @contextlib.contextmanager

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import as_array, refuse_what_is_no_array
+from .._optional import one_line
 from ..errors import DataError, DataTypeError, ParameterError
 from .array_layout import Channels, plan_layout
 from .array_rows import read_rows
-from .array_stores import StoredArray, as_address, one_line, open_stored
+from .array_stores import StoredArray, as_address, open_stored
 from .base import Broken, Pool
 
 __all__ = ["ArrayPool", "lies_elsewhere", "open_array", "row_numbers"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ..errors import MissingDependencyError
+from .._optional import load_optional
 
 __all__ = ["ImageHashes", "group_near", "hash_images"]
 
@@ -65,10 +65,7 @@ def hash_images(images: Array) -> tuple[list[bytes], list[int]]:
     MissingDependencyError
         If ``imagehash`` is not installed.
     """
-    try:
-        import imagehash
-    except ImportError as error:
-        raise MissingDependencyError("imagehash", extra="pools", purpose="telling twins") from error
+    imagehash = load_optional("imagehash", purpose="telling twins")
     from PIL import Image
 
     exact, perceptual = [], []

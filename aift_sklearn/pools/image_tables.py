@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_int
+from .._optional import one_line
 from .._writing import as_path
 from ..errors import DataError, DataTypeError, MissingDependencyError
 from ..progress import ProgressBar
-from .array_stores import one_line
 from .base import Broken, in_threads, read_by_part
 from .decoded_images import DecodedImages, try_header
 from .decoding import window_of_files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 import re
 import threading
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._optional import load_optional
 from .._warnings import silent_thread
 from ..errors import DataError, MissingDependencyError
 from .image_cache import ImageCache
@@ -82,7 +82,7 @@ class TiffSlide(Slide):
     """
 
     def __init__(self, path: Path, cache: ImageCache[Array], number: int) -> None:
-        tifffile = _load_tifffile(path)
+        tifffile = load_optional("tifffile", purpose=f"reading {path.name}")
         self._cache, self._number = cache, number
         self._lock, self._one_strip = threading.Lock(), threading.Lock()
         with silent_thread():
@@ -234,15 +234,6 @@ class TiffSlide(Slide):
             start = (each.dataoffsets[0] if each.dataoffsets else 0) + behind
             planes.append(_Plane(each.dataoffsets, each.databytecounts, first, start, options))
         return planes
-
-
-def _load_tifffile(path: Path) -> Any:
-    try:
-        return importlib.import_module("tifffile")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tifffile", extra="pools", purpose=f"reading {path.name}"
-        ) from error
 
 
 def _missing_codec(path: Path, page: Any) -> MissingDependencyError | None:

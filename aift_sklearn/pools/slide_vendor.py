@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, MissingDependencyError
+from .._optional import load_optional
+from ..errors import DataError
 from .slide_levels import Level, Slide
 
 __all__ = ["VendorSlide"]
@@ -37,7 +37,10 @@ class VendorSlide(Slide):
     """
 
     def __init__(self, path: Path) -> None:
-        self._openslide, self._path = _load_openslide(path), path
+        self._path, purpose = path, f"reading {path.name}"
+        self._openslide = load_optional(
+            "openslide", purpose=purpose, extra="slides", package="openslide-python"
+        )
         try:
             self._handle = self._openslide.OpenSlide(path)
         except self._openslide.OpenSlideUnsupportedFormatError as error:
@@ -70,12 +73,3 @@ class VendorSlide(Slide):
         plain = Image.new("RGB", region.size, self._background)
         plain.paste(region, None, region)
         return np.asarray(plain)[:, :, list(channels)]
-
-
-def _load_openslide(path: Path) -> Any:
-    try:
-        return importlib.import_module("openslide")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "openslide-python", extra="slides", purpose=f"reading {path.name}"
-        ) from error

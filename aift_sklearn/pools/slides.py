@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_int, check_number
+from .._optional import one_line
 from .._writing import as_path
 from ..errors import DataError, MissingDependencyError, ParameterError
 from ..progress import ProgressBar
-from .array_stores import one_line
 from .base import Broken, Pool, in_threads
 from .decoding import check_window, find_window, to_bytes
 from .image_headers import list_some

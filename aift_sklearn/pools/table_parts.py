@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -10,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from .._optional import load_optional, one_line
 from ..errors import AIFTError, DataError, MissingDependencyError, ParameterError
-from .array_stores import one_line
 from .folder_contents import count_kinds, files_below
 from .image_headers import list_some, printable
 from .table_columns import inside_folder
@@ -189,13 +188,7 @@ def load_pyarrow(module: str = "") -> Any:
     MissingDependencyError
         If it is not installed.
     """
-    try:
-        return importlib.import_module(f"pyarrow.{module}" if module else "pyarrow")
-    except ImportError as error:
-        reason = None if isinstance(error, ModuleNotFoundError) else one_line(error)
-        raise MissingDependencyError(
-            "pyarrow", extra="pools", purpose="reading tables", reason=reason
-        ) from error
+    return load_optional(f"pyarrow.{module}" if module else "pyarrow", purpose="reading tables")
 
 
 def _open_folder(folder: Path, split: str | None) -> StoredTable:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._optional import load_optional, one_line
 from .._warnings import silent_thread
-from ..errors import DataError, MissingDependencyError
-from .array_stores import as_address, one_line, open_stored
+from ..errors import DataError
+from .array_stores import as_address, open_stored
 
 __all__ = [
     "Volume",
@@ -136,7 +137,7 @@ def load_volume(source: Any, key: str | None = None) -> Volume:
     if not _is_nifti(source):
         array = _open_array(source, key)
         return Volume(_squeezed(array), 1.0, 0.0)
-    nibabel = _load_nibabel()
+    nibabel = load_optional("nibabel", purpose="reading NIfTI files")
     with silent_thread():
         stored = nibabel.load(source, mmap="r")
         proxy = stored.dataobj
@@ -161,19 +162,8 @@ def _is_nifti(source: Any) -> bool:
     return isinstance(source, Path) and source.name.lower().endswith(_NIFTI)
 
 
-def _load_nibabel() -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        reason = None if isinstance(error, ModuleNotFoundError) else one_line(error)
-        raise MissingDependencyError(
-            "nibabel", extra="pools", purpose="reading NIfTI files", reason=reason
-        ) from error
-    return nibabel
-
-
 def _header_of_nifti(path: Path) -> VolumeHeader:
-    nibabel = _load_nibabel()
+    nibabel = load_optional("nibabel", purpose="reading NIfTI files")
     with silent_thread():
         stored = nibabel.load(path, mmap="r")
         proxy = stored.dataobj
