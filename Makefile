@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing torch, ONNX Runtime, scikit-learn and the tools of the tests into $(VENV)."
 	@echo "That takes 3 to 10 minutes, most of it for torch; nothing outside $(VENV) is changed."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[cpu,pools,ray,skactiveml,slides,study,test]"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[campaign,cpu,pools,ray,skactiveml,slides,study,test]"
 	@touch $@
 	@echo "Installed. Next: make demo"
 
@@ -42,7 +42,7 @@ test: lint
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	@echo "Installing the oldest supported releases into $(OLDEST), which takes 3 to 10 minutes."
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[cpu,pools,ray,slides,study,test]"
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[campaign,cpu,pools,ray,slides,study,test]"
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps modAL-python==0.4.2.1
 	touch $@
 

@@ -43,6 +43,7 @@ ROOMS = [
     "batch_scoring",
     "cluster",
     "labelling",
+    "campaign",
     "study",
     "cli",
     "__main__",
