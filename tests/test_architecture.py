@@ -18,6 +18,7 @@ ROOMS = [
     "errors",
     "_optional",
     "_writing",
+    "_file_lock",
     "_versions",
     "_saving",
     "_checks",

@@ -17,7 +17,8 @@ from ..errors import DataError, DataTypeError, ParameterError
 from .array_layout import Channels, plan_layout
 from .array_rows import read_rows
 from .array_stores import StoredArray, as_address, open_stored
-from .base import Broken, Pool
+from .base import Pool
+from .reading import Broken
 
 __all__ = ["ArrayPool", "lies_elsewhere", "open_array", "row_numbers"]
 

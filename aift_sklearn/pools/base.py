@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._threads import count_threads
+from .._optional import one_line
 from ..errors import DataError, ParameterError
 from .image_headers import list_some
+from .reading import Broken, Surroundings
 
-__all__ = ["Broken", "Pool", "broken_items", "in_threads", "read_by_part"]
+__all__ = ["Pool", "broken_items"]
 
 Array = NDArray[Any]
 Rows = NDArray[np.intp]
-
-T = TypeVar("T")
-S = TypeVar("S")
-
-# Items that are handed to threads at once.
-_AT_ONCE = 1024
-# Items that a thread takes at once: handing over each costs as much as decoding a small image.
-_TOGETHER = 16
-
-
-class Broken(NamedTuple):
-    """A candidate that cannot be read."""
-
-    reason: str
 
 
 class Pool(ABC):
@@ -208,6 +194,30 @@ class Pool(ABC):
     def _path(self, row: int) -> Path | None:
         return None
 
+    def surroundings(self, id: str) -> Surroundings | None:
+        """Read more of the image that a candidate is of, as people want to see it.
+
+        Returns
+        -------
+        Surroundings or None
+            None where there is no more to be seen than the candidate.
+
+        Raises
+        ------
+        DataError
+            If there is no such candidate, or it cannot be read.
+        """
+        row = int(self.rows_of([id])[0])
+        try:
+            return self._surroundings(row)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # decoders raise whatever they do
+            raise DataError(f"{id} cannot be read: {one_line(error)}.") from error
+
+    def _surroundings(self, row: int) -> Surroundings | None:
+        return None
+
     def _array(self, rows: Rows) -> Array:
         out = np.zeros((len(rows), *self.shape[1:]), dtype=self.dtype)
         for k, read in enumerate(self._read(rows)):
@@ -265,6 +275,9 @@ class Subset(Pool):
     def _path(self, row: int) -> Path | None:
         return self.whole._path(int(self.rows[row]))
 
+    def _surroundings(self, row: int) -> Surroundings | None:
+        return self.whole._surroundings(int(self.rows[row]))
+
     def _array(self, rows: Rows) -> Array:
         return self.whole._array(self.rows[rows])
 
@@ -281,75 +294,6 @@ def broken_items(pool: Any) -> Rows:
     if not broken or not hasattr(pool, "ids"):
         return np.empty(0, dtype=np.intp)
     return np.flatnonzero(np.isin(pool.ids, np.asarray(list(broken), dtype=str)))
-
-
-def in_threads(
-    function: Callable[[S], T], items: Sequence[S], at_most: int | None = None
-) -> Iterable[T]:
-    """Call a function for each item in several threads; results come in the items' order.
-
-    Decoders leave the interpreter to others while they work.
-
-    Parameters
-    ----------
-    function : callable
-        Item → result.
-    items : sequence
-        What it is called with.
-    at_most : int, optional
-        Threads, where each needs much memory.
-    """
-    n_threads = min(len(items), count_threads() + 2, at_most or len(items))
-    if n_threads < 2:
-        yield from map(function, items)
-        return
-    step = max(1, min(_TOGETHER, len(items) // n_threads))
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="reading") as threads:
-        for start in range(0, len(items), _AT_ONCE):
-            at_once = items[start : start + _AT_ONCE]
-            runs = [at_once[k : k + step] for k in range(0, len(at_once), step)]
-            for found in threads.map(lambda run: [function(item) for item in run], runs):
-                yield from found
-
-
-def read_by_part(
-    rows: Rows,
-    part_of: Rows,
-    read: Callable[[Rows], Sequence[Array | Broken]],
-    at_most: int | None = None,
-) -> Iterable[Array | Broken]:
-    """Read candidates, those of one part together; they come in the order that was asked for.
-
-    Parameters
-    ----------
-    rows : ndarray of int, shape (k,)
-        Which candidates, in any order.
-    part_of : ndarray of int, shape (k,)
-        Where each lies, such as the number of its file.
-    read : callable
-        Rows of one part → a candidate each, or why there is none; called in several threads.
-    at_most : int, optional
-        Parts that are read at once.
-
-    Examples
-    --------
-    >>> rows = np.array([5, 1, 4])
-    >>> list(read_by_part(rows, rows % 2, lambda these: [f"{these}: {row}" for row in these]))
-    ['[5 1]: 5', '[5 1]: 1', '[4]: 4']
-    """
-    if not len(rows):
-        return
-    by_part = np.argsort(part_of, kind="stable")
-    _, starts = np.unique(part_of[by_part], return_index=True)
-    parts = sorted(np.split(by_part, starts[1:]), key=lambda part: int(part[0]))
-    ready: dict[int, Array | Broken] = {}
-    n_read = 0
-    found = in_threads(read, [rows[part] for part in parts], at_most)
-    for part, candidates in zip(parts, found, strict=True):
-        ready.update(zip(part.tolist(), candidates, strict=True))
-        while n_read in ready:
-            yield ready.pop(n_read)
-            n_read += 1
 
 
 def _as_row(key: int, n: int) -> int:

@@ -14,12 +14,13 @@ from .._checks import check_int, check_number
 from .._writing import as_path
 from ..errors import DataError, ParameterError
 from .annotations import Annotations, read_annotations
-from .base import Broken, Pool, read_by_part
+from .base import Pool
 from .crops import Sheet, describe_unusable, sides_of_squares, usable_boxes
-from .decoding import decode_windowed, window_of_files
+from .decoding import at_most, decode_windowed, window_of_files
 from .image_cache import ImageCache
 from .image_folder import read_headers
 from .image_headers import describe_left_out, list_some, printable, why_unreadable
+from .reading import Broken, Surroundings, read_by_part
 from .table_columns import groups_of_rows, number_names
 
 __all__ = ["BoxedImages"]
@@ -30,6 +31,8 @@ Rows = NDArray[np.intp]
 
 # Bytes of decoded images that a pool keeps, for the next slice that begins in one of them.
 _KEPT = 256 * 2**20
+# Side of what is seen around a candidate: as a multiple of its own, and pixels at least.
+_SEEN, _SEEN_AT_LEAST = 5, 256
 # A square that is so many times as wide as its image would fill the memory with mirror images.
 _WIDEST = 10
 
@@ -179,6 +182,22 @@ class BoxedImages(Pool):
 
     def _path(self, row: int) -> Path:
         return self._files[int(self._of_image[row])]
+
+    def _surroundings(self, row: int) -> Surroundings:
+        """A part of the image, several times as wide as the candidate."""
+        sheet = self._sheet(int(self._of_image[row]))
+        _, height, width = sheet.shape
+        side = float(sides_of_squares(self.boxes[[row]], self.context, self.field)[0])
+        centre = (self.boxes[row, :2] + self.boxes[row, 2:]) / 2
+        half = max(_SEEN * side, _SEEN_AT_LEAST) / 2
+        size = np.array([width, height])
+        low = np.floor(np.clip(centre - half, 0, np.maximum(0, size - 2 * half))).astype(int)
+        high = np.minimum(size, np.ceil(low + 2 * half).astype(int))
+        corners = np.concatenate([centre - side / 2, centre + side / 2])
+        box = np.clip((corners - np.tile(low, 2)) / np.tile(high - low, 2), 0, 1)
+        xmin, ymin, xmax, ymax = box.tolist()
+        pixels = sheet.part(tuple(low.tolist()), tuple(high.tolist()))
+        return Surroundings(at_most(pixels), (xmin, ymin, xmax, ymax))
 
     def _read(self, rows: Rows) -> Iterable[Array | Broken]:
         of_image = self._of_image[rows]

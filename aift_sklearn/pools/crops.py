@@ -84,6 +84,11 @@ class Sheet:
             cut[k] = square if square.ndim == 2 else square.transpose(2, 0, 1)
         return cut
 
+    def part(self, low: tuple[int, int], high: tuple[int, int]) -> Bytes:
+        """Return what lies between two corners, (x, y) in pixels, as it is: (C, h, w)."""
+        found = self._pixels[low[1] : high[1], low[0] : high[0]]
+        return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
+
     def _cut_one(self, centre: Array, half: float, size: int) -> Bytes:
         from PIL import Image
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_option
-from .base import Broken, Pool
-from .decoding import decode_windowed, refuse_several_sizes
+from .base import Pool
+from .decoding import at_most, decode_windowed, refuse_several_sizes, square_in
 from .image_headers import ImageFile, ImageHeader, describe_left_out, read_header, why_unreadable
+from .reading import Broken, Surroundings
 
 __all__ = ["DecodedImages", "try_header"]
 
@@ -89,6 +90,15 @@ class DecodedImages(Pool):
         """Size, channels and window, which else follow from what there is."""
         found: dict[str, Any] = {"size": self.size, "grey": self.grey}
         return found if self.window is None else {**found, "window": self.window}
+
+    def _decode_whole(self, row: int, file: ImageFile) -> Surroundings | None:
+        """All of an image of which the candidate is the middle square, scaled."""
+        width, height = self.original_sizes[row]
+        if (width, height) == self.shape[:1:-1]:
+            return None
+        window = self.window if self._deep[row] else None
+        pixels = decode_windowed(file, grey=self.grey, window=window)
+        return Surroundings(at_most(pixels), square_in(width, height))
 
     def _decode(self, row: int, file: ImageFile) -> Array | Broken:
         try:

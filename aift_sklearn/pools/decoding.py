@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ParameterError
-from .base import in_threads
 from .image_headers import ImageFile, open_image
+from .reading import in_threads
 
 if TYPE_CHECKING:
     import PIL.Image
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "at_most",
     "check_window",
     "decode",
     "decode_deep",
@@ -24,6 +25,8 @@ __all__ = [
     "find_window",
     "middle_square",
     "refuse_several_sizes",
+    "scale_array",
+    "square_in",
     "to_bytes",
     "window_of_files",
 ]
@@ -33,6 +36,8 @@ Bytes = NDArray[np.uint8]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 """File names that are taken for images, in lower case."""
 
+# Longer side in pixels of what people look at.
+_LOOKED_AT = 1600
 # More sizes than this are counted, not listed.
 _LISTED = 5
 # Images of more than 8 bits that a window is taken from, and the shares that it leaves out.
@@ -170,6 +175,26 @@ def check_window(window: Any, expected: str = "'auto'") -> tuple[float, float]:
     return low, high
 
 
+def at_most(pixels: Bytes, side: int = _LOOKED_AT) -> Bytes:
+    """Scale an image (C, H, W) down, where its longer side has more pixels than that.
+
+    Examples
+    --------
+    >>> at_most(np.zeros((3, 40, 80), dtype=np.uint8), 20).shape
+    (3, 10, 20)
+    """
+    from PIL import Image
+
+    n_channels, height, width = pixels.shape
+    if max(height, width) <= side:
+        return pixels
+    by = side / max(height, width)
+    size = (max(1, round(width * by)), max(1, round(height * by)))
+    plain = Image.fromarray(pixels[0] if n_channels == 1 else pixels.transpose(1, 2, 0))
+    scaled = np.asarray(plain.resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
+    return scaled[None] if n_channels == 1 else scaled.transpose(2, 0, 1)
+
+
 def middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
     """Scale the middle square of an image, by averaging where that makes it smaller."""
     from PIL import Image
@@ -178,6 +203,28 @@ def middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def scale_array(pixels: NDArray[Any], size: int | None) -> NDArray[Any]:
+    """Scale the middle square of pixels (h, w) or (h, w, 3); None leaves them as they are."""
+    if size is None:
+        return pixels
+    from PIL import Image
+
+    return np.asarray(middle_square(Image.fromarray(pixels), size))
+
+
+def square_in(width: int, height: int) -> tuple[float, float, float, float]:
+    """Corners of the middle square of an image, as shares of its width and height.
+
+    Examples
+    --------
+    >>> square_in(200, 100)
+    (0.25, 0.0, 0.75, 1.0)
+    """
+    side = min(width, height)
+    x, y = (1 - side / width) / 2, (1 - side / height) / 2
+    return x, y, 1 - x, 1 - y
 
 
 def window_of_files(

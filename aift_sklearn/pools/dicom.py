@@ -16,8 +16,16 @@ from .._checks import check_int, check_option
 from .._warnings import silent_thread
 from .._writing import as_path
 from ..errors import DataError, ParameterError
-from .base import Broken, Pool, in_threads
-from .decoding import check_window, find_window, middle_square, refuse_several_sizes, to_bytes
+from .base import Pool
+from .decoding import (
+    at_most,
+    check_window,
+    find_window,
+    refuse_several_sizes,
+    scale_array,
+    square_in,
+    to_bytes,
+)
 from .dicom_files import DicomFile, look_below, require_pydicom, why_unopened
 from .dicom_headers import (
     DicomHeader,
@@ -29,6 +37,7 @@ from .dicom_headers import (
 )
 from .dicom_windows import show_by_file
 from .image_headers import list_some
+from .reading import Broken, Surroundings, in_threads
 from .salted_names import SaltedNames, find_salt
 
 __all__ = ["DicomFolder"]
@@ -36,7 +45,6 @@ __all__ = ["DicomFolder"]
 Array = NDArray[Any]
 Values = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-
 _LEVELS = ("patient", "study", "series")
 _SEE = "pool.broken names them, and pool.file_of(name) says where they lie"
 # Frames of one file that a thread reads before others may take the next.
@@ -259,16 +267,15 @@ class DicomFolder(Pool):
         with silent_thread():
             try:
                 with DicomFile(self._paths[file]) as dicom:
-                    return [self._read_frame(dicom, file, int(self._frame[row])) for row in rows]
+                    return [self._read_frame(dicom, row) for row in rows]
             except MemoryError:
                 raise
             except Exception as error:  # as of a file that is gone
                 return [Broken(why_unopened(error))] * len(rows)
 
-    def _read_frame(self, dicom: DicomFile, file: int, frame: int) -> Array | Broken:
+    def _read_frame(self, dicom: DicomFile, row: int) -> Array | Broken:
         try:
-            kind = self._kinds[file]
-            pixels = self._grey(dicom, kind, frame) if kind else self._colours(dicom, frame)
+            pixels = self._pixels(dicom, row, self.size)
         except MemoryError:
             raise
         except Exception as error:  # pydicom raises whatever its decoders do
@@ -277,25 +284,34 @@ class DicomFolder(Pool):
             return Broken("pixels of another size than its header said")
         return np.broadcast_to(pixels, self.shape[1:])
 
-    def _grey(self, dicom: DicomFile, kind: str, frame: int) -> Bytes:
+    def _surroundings(self, row: int) -> Surroundings | None:
+        """All of an image of which the candidate is the middle square, scaled."""
+        with silent_thread(), DicomFile(self._paths[int(self._file[row])]) as dicom:
+            try:
+                pixels = self._pixels(dicom, row, None)
+            except MemoryError:
+                raise
+            except Exception as error:  # pydicom raises whatever its decoders do
+                why = dicom.why_unreadable(error)
+                raise DataError(f"{self.ids[row]} cannot be read: {why}.") from error
+        if pixels.shape[1:] == self.shape[2:]:
+            return None
+        height, width = pixels.shape[1:]
+        return Surroundings(at_most(pixels), square_in(width, height))
+
+    def _pixels(self, dicom: DicomFile, row: int, size: int | None) -> Bytes:
+        """Read a frame, (1 or 3, h, w), its middle square scaled where a size is given."""
+        frame, kind = int(self._frame[row]), self._kinds[int(self._file[row])]
+        if not kind:
+            return scale_array(dicom.colours(frame), size).transpose(2, 0, 1)
         values, _ = dicom.values(frame)
         if not np.isfinite(values).all():
             raise Unreadable("values that are not finite")
-        values = self._scale(values)
+        values = scale_array(values, size)
         shown = show_by_file(values, settings_of(dicom.header, frame)) if self._by_file else None
         if shown is None:
             shown = to_bytes(values, self.windows[kind])
         return (255 - shown if dicom.inverted else shown)[None]
-
-    def _colours(self, dicom: DicomFile, frame: int) -> Bytes:
-        return self._scale(dicom.colours(frame)).transpose(2, 0, 1)
-
-    def _scale(self, pixels: Array) -> Array:
-        if self.size is None:
-            return pixels
-        from PIL import Image
-
-        return np.asarray(middle_square(Image.fromarray(pixels), self.size))
 
 
 def _check_window(window: Any) -> str | tuple[float, float]:

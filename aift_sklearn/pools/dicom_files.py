@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from .._warnings import silence_loggers, silent_thread
 from ..errors import MissingDependencyError
 from ..progress import ProgressBar
-from .base import Broken, in_threads
 from .dicom_headers import (
     READ,
     DicomHeader,
@@ -25,6 +24,7 @@ from .dicom_headers import (
     stored_bits,
 )
 from .folder_contents import files_below
+from .reading import Broken, in_threads
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -14,7 +14,6 @@ from .._checks import check_int
 from .._writing import as_path
 from ..errors import DataError, ParameterError
 from ..progress import ProgressBar
-from .base import Broken, in_threads
 from .decoded_images import DecodedImages, try_header
 from .decoding import window_of_files
 from .folder_contents import count_kinds, files_below, sort_out_images
@@ -23,6 +22,7 @@ from .image_headers import (
     list_some,
     printable,
 )
+from .reading import Broken, Surroundings, in_threads
 
 __all__ = ["ImageFolder", "ImageList", "read_headers"]
 
@@ -117,6 +117,9 @@ class ImageList(DecodedImages):
 
     def _path(self, row: int) -> Path:
         return self.paths[row]
+
+    def _surroundings(self, row: int) -> Surroundings | None:
+        return self._decode_whole(row, self.paths[row])
 
     def _read(self, rows: NDArray[np.intp]) -> Iterable[Array | Broken]:
         return in_threads(lambda row: self._decode(row, self.paths[row]), rows.tolist())

@@ -15,11 +15,11 @@ from .._optional import one_line
 from .._writing import as_path
 from ..errors import DataError, DataTypeError, MissingDependencyError
 from ..progress import ProgressBar
-from .base import Broken, in_threads, read_by_part
 from .decoded_images import DecodedImages, try_header
 from .decoding import window_of_files
 from .image_cache import ImageCache
 from .image_headers import ImageFile, ImageHeader, list_some
+from .reading import Broken, Surroundings, in_threads, read_by_part
 from .table_columns import inside_folder
 from .table_parts import Part, open_parts
 from .table_schema import GROUPS, IDS, choose_image_column, choose_named_column
@@ -204,6 +204,13 @@ class ImageTable(DecodedImages):
 
     def _read(self, rows: RowNumbers) -> Iterable[Array | Broken]:
         return self._by_part(rows, self._decode)
+
+    def _surroundings(self, row: int) -> Surroundings | None:
+        found: Surroundings | Broken | None
+        (found,) = self._by_part(np.array([row]), self._decode_whole)
+        if isinstance(found, Broken):
+            raise DataError(f"{self.ids[row]} cannot be read: {found.reason}.")
+        return found
 
     def _by_part(self, rows: RowNumbers, use: Callable[[int, ImageFile], Any]) -> Iterable[Any]:
         """Call a function with rows and their images, a part of the table at a time."""

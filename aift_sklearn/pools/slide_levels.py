@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import in_threads
+from .reading import in_threads
 
 __all__ = ["Level", "Slide", "read_reduced", "scale_square"]
 

@@ -16,9 +16,10 @@ from .._optional import one_line
 from .._writing import as_path
 from ..errors import DataError, MissingDependencyError, ParameterError
 from ..progress import ProgressBar
-from .base import Broken, Pool, in_threads
-from .decoding import check_window, find_window, to_bytes
+from .base import Pool
+from .decoding import at_most, check_window, find_window, to_bytes
 from .image_headers import list_some
+from .reading import Broken, Surroundings, in_threads
 from .slide_channels import SlideValues, check_channels, choose_channels, count_channels
 from .slide_files import SLIDE_SUFFIXES, OpenSlides, list_slides
 from .slide_grids import TileGrid, lay_tiles, read_overview
@@ -281,18 +282,33 @@ class SlideTiles(Pool):
         return in_threads(self._read_tile, [int(row) for row in rows])
 
     def _read_tile(self, row: int) -> Array | Broken:
-        number = int(self._number[row])
         try:
-            values = self._read_values(row)
+            return self._shown(int(self._number[row]), self._read_values(row))
         except (MemoryError, MissingDependencyError):
             raise
         except Exception as error:  # codecs raise what they like
-            return Broken(_why(self._slides.paths[number], error))
+            return Broken(_why(self._slides.paths[int(self._number[row])], error))
+
+    def _shown(self, number: int, values: Array) -> Array:
+        """Values (h, w, C) of a slide as bytes (C, h, w)."""
         if self._values[number].deep and self.window is not None:
             if not np.isfinite(values).all():
-                return Broken("values that are not finite")
+                raise DataError("values that are not finite")
             values = to_bytes(values.astype(np.float32), self.window)
         return values.transpose(2, 0, 1)
+
+    def _surroundings(self, row: int) -> Surroundings:
+        """The tile and its neighbours, as far as they lie in the slide."""
+        number = int(self._number[row])
+        grid, slide = self._grids[number], self._slides[number]
+        at, level = self._at[row], slide.levels[grid.level]
+        low = np.maximum(0, at - grid.side)
+        high = np.minimum((level.width, level.height), at + 2 * grid.side)
+        (x, y), (width, height) = low.tolist(), (high - low).tolist()
+        values = slide.read(grid.level, x, y, width, height, self._values[number].channels)
+        corners = np.concatenate([at, at + grid.side]) - np.tile(low, 2)
+        xmin, ymin, xmax, ymax = np.clip(corners / np.tile(high - low, 2), 0, 1).tolist()
+        return Surroundings(at_most(self._shown(number, values)), (xmin, ymin, xmax, ymax))
 
     def _read_values(self, row: int) -> Array:
         """Read a tile and scale it (size, size, C), values as they are."""

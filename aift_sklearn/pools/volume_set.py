@@ -14,9 +14,9 @@ from .._writing import as_path
 from ..errors import DataError, DataTypeError, MissingDependencyError, ParameterError
 from ..progress import ProgressBar
 from .arrays import lies_elsewhere
-from .base import in_threads
 from .image_cache import ImageCache
 from .image_headers import list_some, printable
+from .reading import in_threads
 from .table_columns import names_inside
 from .volume_files import Volume, VolumeHeader, load_volume, read_volume_header, why_no_volume
 from .volume_points import ListedPoints

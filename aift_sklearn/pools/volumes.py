@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from .._checks import check_int, check_number, check_option
 from ..errors import DataError, MissingDependencyError
-from .base import Broken, Pool, read_by_part
+from .base import Pool
 from .decoding import check_window, find_window, to_bytes
 from .image_headers import list_some
+from .reading import Broken, read_by_part
 from .slices import SliceRegion, find_regions, join_slices
 from .table_columns import groups_of_rows, number_names
 from .volume_files import Volume, VolumeHeader

@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from .._file_lock import FileLock
 from .._writing import as_path, write_atomically
 from ..errors import DataError, ParameterError
-from .file_lock import FileLock
 
 __all__ = ["Journal", "read_table", "write_table"]
 

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from aift_sklearn import AffinePatches, AIFTClassifier, JitterPatches
 from aift_sklearn.errors import DataError, DataTypeError, MissingDependencyError, ParameterError
 from aift_sklearn.pools import ArrayPool, open_array, open_pool
-from aift_sklearn.pools.base import Broken
+from aift_sklearn.pools.reading import Broken
 
 X, Y = make_blobs(40)
 RNG = np.random.default_rng(0)

@@ -18,10 +18,10 @@ from PIL import Image
 from sklearn.base import clone
 
 from aift_sklearn import AffinePatches, AIFTClassifier, aift_sampling
+from aift_sklearn._file_lock import FileLock
 from aift_sklearn.errors import DataError, OutOfMemoryError, ParameterError
 from aift_sklearn.query import random_sampling
 from aift_sklearn.study import demo, load_tissue, simulate
-from aift_sklearn.study.file_lock import FileLock
 from aift_sklearn.study.planned import running, tasks
 from aift_sklearn.study.planned.campaigns import (
     batch_redundancy,

@@ -28,6 +28,7 @@ from aift_sklearn import (
     aift_sampling,
     prediction_pattern,
 )
+from aift_sklearn._file_lock import FileLock
 from aift_sklearn.errors import DataError, LabelError, ParameterError
 from aift_sklearn.study import (
     Dataset,
@@ -40,7 +41,6 @@ from aift_sklearn.study import (
     whole_pool,
     write_table,
 )
-from aift_sklearn.study.file_lock import FileLock
 from aift_sklearn.study.simulate import _parts
 
 
@@ -493,7 +493,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
     holding = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from aift_sklearn.study.file_lock import FileLock\n"
+        "from aift_sklearn._file_lock import FileLock\n"
         "print(FileLock(Path(sys.argv[1])).acquire(), flush=True)\n"
         "lock = FileLock(Path(sys.argv[1] + '2'))\n"
         "print(lock.acquire(), flush=True)\n"

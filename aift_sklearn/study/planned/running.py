@@ -18,10 +18,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ..._checks import check_int
+from ..._file_lock import FileLock
 from ..._writing import as_path, write_atomically
 from ...errors import OutOfMemoryError, ParameterError
 from ...progress import ProgressBar
-from ..file_lock import FileLock
 from ..simulate import check_dataset
 from . import provenance
 from .campaigns import write_campaigns
