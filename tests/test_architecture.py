@@ -25,6 +25,7 @@ ROOMS = [
     "_warnings",
     "_threads",
     "progress",
+    "_page_pictures",
     "_candidates",
     "memory",
     "scores",

@@ -9,9 +9,12 @@ import typer
 from rich.markup import escape
 
 from .. import __version__
+from .annotate import annotate
 from .ask import ask
+from .campaigns import backup, import_answers, report, status
 from .demo import demo
 from .export import export
+from .init import init
 from .learn import learn
 from .scan import scan
 from .score import score
@@ -25,15 +28,23 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Active incremental fine-tuning: ask experts about the images that teach most.",
-    epilog="Start with: aift demo",
+    epilog="Start with: aift init images --classes benign,malignant, then aift annotate",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     # Paragraphs of the docstrings are wrapped to the terminal.
     rich_markup_mode="markdown",
 )
-for _command in (scan, ask, learn, score, where, demo, simulate, study, export):
-    app.command()(_command)
+CAMPAIGNS, POOLS, STUDIES = "Campaigns", "Pools and models", "Studies"
+_PANELS = {
+    CAMPAIGNS: (init, annotate, ask, learn, status, report, import_answers, export, backup),
+    POOLS: (scan, score, where),
+    STUDIES: (demo, simulate, study),
+}
+_NAMES = {import_answers: "import"}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(_NAMES.get(_command), rich_help_panel=_panel)(_command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -35,8 +35,14 @@ def ask(
     Type the labels into its column "label", then: aift learn. Without a model, or before it exists,
     the most typical images are asked for; what the file holds already is not asked for again.
 
+    SOURCE may be the folder of a campaign (aift init), whose page then asks for so many more.
+
     Example: aift ask images --model model -b 20 --labels labels.csv
     """
+    if options.is_campaign(source):
+        options.refuse_given(source, model=model, size=size, groups=groups, trusted=trusted)
+        _ask_in_campaign(Path(source), batch, sheet, quiet=quiet)
+        return
     options.check_sheet(sheet, source)
     announce(f"Asking for {batch} labels on {source}.", quiet=quiet)
     with loading(quiet=quiet):
@@ -62,3 +68,19 @@ def ask(
         f"; then: aift learn {source} --labels {labels} --model {model or 'model'}",
         quiet=quiet,
     )
+
+
+def _ask_in_campaign(folder: Path, n: int, sheet: Path | None, *, quiet: bool) -> None:
+    announce(f"Asking for {n} more in {folder}.", quiet=quiet)
+    with loading(quiet=quiet):
+        from ..campaign import Campaign
+        from ..pools import contact_sheet
+    with Campaign.open(folder) as campaign:
+        ids = [ask.candidate for ask in campaign.ask(n)]
+        for name in ids:
+            # Not the score: it would tell which ones were drawn at random.
+            typer.echo(name)
+        if sheet is not None and ids:
+            contact_sheet(campaign.pool[campaign.pool.rows_of(ids)], ids, sheet)
+        options.report_broken(campaign.pool)
+    announce(f"{len(ids)} questions more; to answer them: aift annotate {folder}", quiet=quiet)

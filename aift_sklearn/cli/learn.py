@@ -41,8 +41,15 @@ def learn(
 
     A model that exists continues from what it knows, on what is new; else one is begun.
 
+    SOURCE may be the folder of a campaign (aift init), which learns what its ledger holds, and asks
+    for the next batch.
+
     Example: aift learn images --labels labels.csv --model model
     """
+    if options.is_campaign(source):
+        options.refuse_given(source, kind=kind, views=views, size=size, trusted=trusted)
+        _learn_in_campaign(Path(source), quiet=quiet)
+        return
     announce(f"Learning from {labels}.", quiet=quiet)
     with loading(quiet=quiet):
         from ..labelling import LabelsFile, learn_labels
@@ -70,3 +77,21 @@ def learn(
     for line in describe_learnt(learnt, folder):
         typer.echo(line)
     options.report_broken(pool)
+
+
+def _learn_in_campaign(folder: Path, *, quiet: bool) -> None:
+    announce(f"Learning from the answers in {folder}.", quiet=quiet)
+    with loading(quiet=quiet):
+        from ..campaign import Campaign
+        from ..labelling.saved import describe_learnt
+    with Campaign.open(folder) as campaign:
+        found = campaign.learn()
+        if found is None:
+            typer.echo("Nothing was labelled since the last round.")
+            return
+        model = campaign.folder.model(found.round.number)
+        for line in describe_learnt(found.learnt, model):
+            typer.echo(line)
+        typer.echo(f"Round {found.round.number}: {len(found.asks)} questions more.")
+        options.report_broken(campaign.pool)
+    announce(f"To answer them: aift annotate {folder}", quiet=quiet)

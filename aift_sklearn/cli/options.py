@@ -14,6 +14,7 @@ __all__ = [
     "RIVAL_NAMES",
     "STRATEGY_NAMES",
     "Batch",
+    "CampaignArgument",
     "Data",
     "DropLookAlikes",
     "FolderGroups",
@@ -26,6 +27,7 @@ __all__ = [
     "Model",
     "ModelFolder",
     "Models",
+    "NewCampaign",
     "Patches",
     "PoolSize",
     "Quiet",
@@ -45,7 +47,9 @@ __all__ = [
     "Views",
     "WholePool",
     "check_sheet",
+    "is_campaign",
     "of_groups",
+    "refuse_given",
     "report_broken",
 ]
 
@@ -294,6 +298,12 @@ FolderGroups = Annotated[
 ModelFolder = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Where the model is, or is to be, saved.")
 ]
+CampaignArgument = Annotated[
+    Path, typer.Argument(metavar="CAMPAIGN", help="Folder of a campaign, as aift init makes it.")
+]
+NewCampaign = Annotated[
+    Path, typer.Option("--campaign", metavar="FOLDER", help="For the campaign; made here.")
+]
 LabelsCsv = Annotated[
     Path, typer.Option(metavar="FILE", help="CSV file of ids and labels; new ids go below.")
 ]
@@ -302,6 +312,21 @@ Trusted = Annotated[
     list[str] | None,
     typer.Option(metavar="TYPE", help="Type in the saved model that may be built."),
 ]
+
+
+def is_campaign(source: str | Path) -> bool:
+    """Whether a source is the folder of a campaign."""
+    return (Path(source) / "campaign.json").is_file()
+
+
+def refuse_given(source: str | Path, **given: Any) -> None:
+    """Refuse options that are settings of a campaign, which it has already."""
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if named:
+        raise typer.BadParameter(
+            f"{source} is a campaign, which has its own {', '.join(named)}; leave "
+            f"{'it' if len(named) == 1 else 'them'} out."
+        )
 
 
 def check_sheet(sheet: Path | None, source: str) -> None:

@@ -163,7 +163,7 @@ def learn_labels(
     labels : mapping of str to str
         Id → label: all of them, not the new ones alone.
     learner : AIFTLearner, optional
-        What this function taught so far; by default a new one.
+        What this function taught so far, or one that was taught nothing yet; by default a new one.
     model, views : str
         As of `aift_sklearn.models.build_model`, for a new one.
     random_state : int, default=0
@@ -198,7 +198,7 @@ def learn_labels(
     new = [name for name in names if name not in taught]
     anew = _why_anew(learner, taught, {name: labels[name] for name in names})
     known = _begin(learner, model, views, random_state) if learner is None or anew else learner
-    fresh = known is not learner
+    fresh = not _is_fitted(known)
     to_teach = names if fresh else new
     foreseen = None
     if to_teach:
@@ -227,6 +227,8 @@ def _taught(learner: AIFTLearner) -> dict[str, tuple[Array, str]]:
     """Id → image and label, of what a learner was taught."""
     ids = getattr(learner, "taught_ids_", None)
     X, y = learner.X_training, learner.y_training
+    if ids is None and X is None and not _is_fitted(learner):
+        return {}
     if ids is None or X is None or len(ids) != len(X):
         raise ParameterError(
             "the model was not taught by 'aift learn' alone, or was saved without what it was "
@@ -242,7 +244,7 @@ def _why_anew(
     labels: Mapping[str, str],
 ) -> str:
     """Say why a learner has to be trained anew on all labels; nothing where it has not."""
-    if learner is None:
+    if learner is None or not _is_fitted(learner):
         return ""
     unknown = sorted(set(labels.values()) - {str(label) for label in learner.estimator.classes_})
     if unknown:

@@ -1,5 +1,5 @@
 """Save and load models as folders of plain data: nothing that is loaded can run code."""
 
-from .folder import load, save
+from .folder import hash_of, load, save
 
-__all__ = ["load", "save"]
+__all__ = ["hash_of", "load", "save"]

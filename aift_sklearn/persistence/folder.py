@@ -38,7 +38,7 @@ from ._format import (
 from ._reading import read_files
 from .card import model_card
 
-__all__ = ["load", "save"]
+__all__ = ["hash_of", "load", "save"]
 
 _PACKAGES = ("aift-sklearn", "numpy", "scipy", "scikit-learn", "torch", "skorch", "skops")
 
@@ -158,6 +158,27 @@ def _refuse_foreign(folder: Path) -> None:
 def _is_own_head(path: Path) -> bool:
     with path.open("rb") as file:
         return path.name == HEAD and FORMAT.encode() in file.read(200)
+
+
+def hash_of(folder: str | os.PathLike[str]) -> str:
+    """Return what tells a saved model from every other: the SHA-256 of its head.
+
+    The head names the hashes of all other files.
+
+    Parameters
+    ----------
+    folder : path-like
+        As of `save`.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no saved model.
+    """
+    try:
+        return sha256((as_path(folder) / HEAD).read_bytes())
+    except OSError as error:
+        raise ModelFileError(f"{folder} holds no saved model: {error.strerror}.") from error
 
 
 def load(

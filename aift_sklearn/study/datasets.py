@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_int, check_number
+from .._page_pictures import thumbnail_uri
 from ..errors import DataError
 from ..pools.duplicates import ImageHashes
 from .draws import draw_test
-from .thumbnails import thumbnail_uri
 
 __all__ = ["Dataset", "ImageSource", "candidate_name", "split_dataset"]
 

@@ -5,7 +5,6 @@ Figures are built without pyplot, so that drawing one leaves no global state beh
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,6 @@ CLASS_COLOURS = (
     "#AA4499",
 )  # fmt: skip
 MARKERS = "osD^vP*"  # their number shares no factor with that of the colours
-PAGE_DPI = 170  # for screens of double density
 MANY = 5  # strategies, above which lines are thinner and single seeds are not drawn
 
 
@@ -207,13 +205,6 @@ def plot_class_balance(table: pd.DataFrame, y: NDArray[Any], classes: Sequence[s
         ax.spines[["top", "right"]].set_visible(False)
     fig.supylabel("share of labels", fontsize=10)
     return fig
-
-
-def png(fig: Figure) -> str:
-    """Draw a figure as a PNG, as the address of a picture inside the page."""
-    return "data:image/png;base64," + base64.b64encode(_png_bytes(fig, dpi=PAGE_DPI)).decode(
-        "ascii"
-    )
 
 
 def _png_bytes(fig: Any, *, dpi: int) -> bytes:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..._page_pictures import thumbnail_uri
 from ...errors import ParameterError
 from ...scores import prediction_pattern
 from ..datasets import Dataset, candidate_name
-from ..thumbnails import thumbnail_uri
 from .patterns import draw_patches, is_listed
 
 __all__ = ["gallery"]

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..._page_pictures import figure_uri
 from ..._versions import package_versions
 from ..._writing import as_path, write_atomically
 from ...errors import ParameterError
 from ..curves import METRIC_NAMES, by_head, check_metric, check_table
 from ..metrics import summarise
-from .figures import MANY, METRICS, class_entries, plot_class_balance, plot_learning_curves, png
+from .figures import MANY, METRICS, class_entries, plot_class_balance, plot_learning_curves
 from .findings import caveat, headline, is_too_easy, only_strategy, p_value, signed
 from .gallery import gallery
 from .levels import labels_by_level
@@ -54,7 +55,7 @@ def _curve(table: pd.DataFrame, metric: str, baseline: str, reference: float | N
     figure = Figure(figsize=(5.4, height), layout="constrained")
     axes = figure.subplots()
     plot_learning_curves(table, metric, axes, baseline=baseline, reference=reference)
-    return png(figure)
+    return figure_uri(figure)
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -265,7 +266,7 @@ def write_report(
         metric=METRIC_NAMES[metric],
         next_steps=_next_steps(heads, metric),
         first_head=next(iter(heads)) if len(heads) > 1 else "",
-        balance=png(plot_class_balance(first, np.asarray(dataset.y).astype(str), names)),
+        balance=figure_uri(plot_class_balance(first, np.asarray(dataset.y).astype(str), names)),
         gallery=shown,
         most_open=MOST_OPEN,
         patterns=_patterns(first, names, shown),

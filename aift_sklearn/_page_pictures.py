@@ -1,4 +1,4 @@
-"""Small pictures of candidates, as addresses that a page holds inside itself."""
+"""Pictures as addresses that a page holds inside itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["thumbnail_uri"]
+__all__ = ["figure_uri", "thumbnail_uri"]
 
 PICTURE_SIDE = 96  # pixels: twice what a page shows, for screens of double density
+FIGURE_DPI = 170  # for screens of double density
 LARGE_PNG = 4_000  # bytes, above which a thumbnail is stored as JPEG
+
+
+def figure_uri(figure: Any) -> str:
+    """Draw a figure of matplotlib as a PNG, to a ``data:`` address."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=FIGURE_DPI)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def thumbnail_uri(image: NDArray[Any]) -> str:

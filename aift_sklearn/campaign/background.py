@@ -1,0 +1,161 @@
+"""Learning in another process, while people go on labelling."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .records import Kind, Purpose
+
+if TYPE_CHECKING:
+    from .campaign import Campaign
+
+__all__ = ["BackgroundLearner", "wants_to_ask", "wants_to_learn"]
+
+# Seconds between two looks at the ledger, and before a training that failed is tried again.
+_PAUSE, _AFTER_FAILURE = 1.0, 60.0
+# Below this share of a batch, questions that are left last for about one training.
+_RUNNING_LOW = 0.25
+# Characters of an error that are told.
+_SAID = 500
+
+
+def wants_to_learn(campaign: Campaign) -> bool:
+    """Whether there is enough new, or too little left to ask, so that a round is due."""
+    ledger, settings = campaign.ledger, campaign.settings
+    asks = ledger.asks()
+    number = ledger.rounds()[-1].number
+    trained_on = [ask for ask in asks if ask.purpose != Purpose.yardstick]
+    labels = {each.candidate for each in ledger.current() if each.kind == Kind.label}
+    of_round = [ask for ask in trained_on if ask.round == number]
+    new = sum(ask.candidate in labels for ask in of_round)
+    if not of_round or not new:
+        return False
+    answered = {each.candidate for each in ledger.current() if each.kind != Kind.skip}
+    waiting = sum(ask.candidate not in answered for ask in of_round)
+    return new >= settings.batch or waiting <= _RUNNING_LOW * settings.batch
+
+
+def wants_to_ask(campaign: Campaign) -> bool:
+    """Whether a campaign has asked for nothing yet but the yardstick."""
+    asks = campaign.ledger.asks()
+    return not any(ask.purpose in (Purpose.typical, Purpose.model) for ask in asks)
+
+
+class BackgroundLearner:
+    """Starts the command that learns, in a process of its own, whenever a round is due.
+
+    A training that fails, or is killed, changes nothing: the ledger has no round of it, and the
+    last good model goes on. It is told, and tried again after a minute.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Of a pool that can be opened by its source.
+    command : callable, optional
+        "ask" or "learn" → the command as a list; by default that of the package.
+    nice : int, default=10
+        By how much the process gives way to others, where the system knows that.
+
+    Examples
+    --------
+    A context: ``with BackgroundLearner(campaign): serve(campaign)``.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        command: Callable[[str], Sequence[str]] | None = None,
+        *,
+        nice: int = 10,
+        pause: float = _PAUSE,
+        after_failure: float = _AFTER_FAILURE,
+    ) -> None:
+        self._campaign, self._nice = campaign, nice
+        self._pause, self._after_failure = pause, after_failure
+        self._command = command or _command_in(campaign.folder.path)
+        self._end = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._not_before = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process that learns, if one does."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def __enter__(self) -> BackgroundLearner:
+        self._thread = threading.Thread(target=self._run, name="learning", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+        if self._thread is not None:
+            self._thread.join(timeout=20)
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            try:
+                what = self._due()
+                if what:
+                    self._start(what)
+            except Exception as error:  # whatever happens, labelling goes on
+                self._fail(f"{type(error).__name__}: {error}")
+            self._end.wait(self._pause)
+
+    def _due(self) -> str:
+        if time.monotonic() < self._not_before:
+            return ""
+        if wants_to_ask(self._campaign):
+            return "ask"
+        return "learn" if wants_to_learn(self._campaign) else ""
+
+    def _start(self, what: str) -> None:
+        text = "training on the new labels" if what == "learn" else "looking for typical candidates"
+        self._campaign.training = {"state": "learning", "text": text}
+        self._process = subprocess.Popen(
+            list(self._command(what)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with self._process as process:
+            if hasattr(os, "setpriority"):
+                # At once, so that the threads that it begins give way too.
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, process.pid, self._nice)
+            _, said = process.communicate()
+        if self._end.is_set():
+            return
+        if process.returncode:
+            why = said.strip()[-_SAID:] if process.returncode > 0 else ""
+            self._fail(why or f"the process ended by signal {-process.returncode}")
+        else:
+            self._campaign.training = {"state": "idle", "text": ""}
+
+    def _fail(self, why: str) -> None:
+        self._campaign.training = {
+            "state": "failed",
+            "text": f"the last training failed, and the model before it goes on: {why}",
+        }
+        self._not_before = time.monotonic() + self._after_failure
+        self._campaign.ledger.note("learning failed", why)
+
+
+def _command_in(folder: Path) -> Callable[[str], Sequence[str]]:
+    def command(what: str) -> Sequence[str]:
+        return [sys.executable, "-m", "aift_sklearn", what, str(folder), "--quiet"]
+
+    return command

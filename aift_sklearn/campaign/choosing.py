@@ -1,0 +1,169 @@
+"""Which candidates a campaign asks for next, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..labelling.rounds import ask_next
+from ..learner import AIFTLearner
+from ..pools import Pool
+from ..scores import patch_consistency, prediction_pattern
+from .explanations import Asked, Predictions
+from .pictures import to_bytes_image
+from .records import Ask, Purpose
+from .settings import Settings
+
+__all__ = ["Batch", "choose", "mix", "watch"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is asked for at once.
+
+    Attributes
+    ----------
+    asks : list of Ask
+        Ranks count from 0.
+    asked : Asked
+        As it was seen.
+    """
+
+    asks: list[Ask]
+    asked: Asked
+
+
+def choose(pool: Pool, n: int, learner: AIFTLearner, settings: Settings, seed: int) -> Batch:
+    """Choose what to label next among the candidates of a pool.
+
+    Parameters
+    ----------
+    pool : Pool
+        What may be asked for.
+    n : int
+        How many, b.
+    learner : AIFTLearner
+        What was taught so far; without labels the most typical candidates are chosen.
+    settings : Settings
+        Of the campaign.
+    seed : int
+        Seeds whatever is drawn.
+
+    Returns
+    -------
+    Batch
+        The most useful candidates first.
+    """
+    found = ask_next(pool, n, learner=learner, random_state=seed)
+    estimator = learner.estimator
+    is_fitted = hasattr(estimator, "estimator_")
+    transformer = getattr(estimator, "patches_", None) or estimator.patches
+    patches = found.images[:, None] if transformer is None else transformer.transform(found.images)
+    seen = np.stack([[to_bytes_image(patch) for patch in each] for each in patches])
+    if not is_fitted:
+        asks = [Ask(name, k, Purpose.typical) for k, name in enumerate(found.ids)]
+        return Batch(asks, Asked(found.ids, seen, None))
+    P = _in_order(estimator.predict_patch_proba(found.images), estimator.classes_, settings.classes)
+    scores, patterns, mean = patch_consistency(P), prediction_pattern(P), P.mean(axis=1)
+    asks = [
+        Ask(
+            name,
+            k,
+            Purpose.model,
+            score=float(scores[k]),
+            pattern=str(patterns[k]),
+            proba=tuple(mean[k].round(6).tolist()),
+        )
+        for k, name in enumerate(found.ids)
+    ]
+    return Batch(asks, Asked(found.ids, seen, P.astype(np.float32)))
+
+
+def mix(
+    asks: Sequence[Ask],
+    yardstick: Sequence[str],
+    settings: Settings,
+    *,
+    first_rank: int,
+    seed: int,
+) -> list[Ask]:
+    """Mix what was chosen with candidates of the yardstick, so that nobody can tell which is which.
+
+    Parameters
+    ----------
+    asks : sequence of Ask
+        What was chosen, in order.
+    yardstick : sequence of str
+        Candidates of the yardstick to ask for now.
+    settings : Settings
+        Tells how many people read each.
+    first_rank : int
+        Rank of the first.
+    seed : int
+        Seeds where the yardstick's lie, and who is read more than once.
+
+    Examples
+    --------
+    >>> settings = Settings("cells", ("a", "b"), "images")
+    >>> mixed = mix([Ask("x", 0), Ask("y", 1)], ["z"], settings, first_rank=5, seed=0)
+    >>> [ask.rank for ask in mixed], sorted(ask.candidate for ask in mixed)
+    ([5, 6, 7], ['x', 'y', 'z'])
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [Ask(name, 0, Purpose.yardstick) for name in yardstick]
+    # Each keeps its order; where those of the yardstick stand is drawn.
+    is_drawn = np.zeros(len(asks) + len(drawn), dtype=bool)
+    is_drawn[rng.choice(len(is_drawn), len(drawn), replace=False)] = True
+    of_each = {True: iter(drawn), False: iter(asks)}
+    mixed = [next(of_each[bool(which)]) for which in is_drawn]
+    several = np.zeros(len(mixed), dtype=bool)
+    n_several = math.floor(settings.overlap * len(mixed) + rng.random())
+    several[rng.choice(len(mixed), min(n_several, len(mixed)), replace=False)] = True
+    return [
+        replace(ask, rank=first_rank + k, n_readers=settings.readers if several[k] else 1)
+        for k, ask in enumerate(mixed)
+    ]
+
+
+def watch(
+    pool: Pool, ids: Sequence[str], learner: AIFTLearner, settings: Settings
+) -> tuple[Predictions, list[str]]:
+    """Predict the candidates that are watched.
+
+    Returns
+    -------
+    predictions : Predictions
+        Of those that can be read.
+    unread : list of str
+        The others.
+    """
+    known = set(pool.ids.tolist())
+    inside = [name for name in ids if name in known]
+    images = pool[pool.rows_of(inside)] if inside else np.empty((0, *pool.shape[1:]), pool.dtype)
+    sound = [k for k, name in enumerate(inside) if name not in pool.broken]
+    kept = [inside[k] for k in sound]
+    if kept:
+        proba = learner.estimator.predict_proba(images[sound])
+        proba = _in_order(proba, learner.estimator.classes_, settings.classes)
+    else:
+        proba = np.empty((0, len(settings.classes)))
+    found = Predictions(kept, proba.astype(np.float32), list(settings.classes))
+    left = set(kept)
+    return found, [name for name in ids if name not in left]
+
+
+def _in_order(P: Array, of_model: Any, classes: Sequence[str]) -> Array:
+    """Put the columns of P into the order of the campaign's classes; others get zeros."""
+    place = {str(name): k for k, name in enumerate(of_model)}
+    out = np.zeros((*P.shape[:-1], len(classes)), dtype=np.float64)
+    for k, name in enumerate(classes):
+        if name in place:
+            out[..., k] = P[..., place[name]]
+    return out
