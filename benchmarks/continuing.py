@@ -9,8 +9,8 @@ import argparse
 
 import torch
 
+from aift_sklearn.models import build_model
 from aift_sklearn.study import open_dataset, simulate
-from aift_sklearn.study.demo import build_model
 
 # Mode: what is replayed, and whether every round trains anew.
 MODES = {

@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Annotated
 
-from .options import Batch, Quiet, ReportFile, Rounds, Seeds
+import typer
+
+from .options import Batch, Quiet
 from .terminal import announce, loading
 
 __all__ = ["demo"]
 
-# Seconds of a round on two cores: to score, and to train on one label.
-_SCORING, _TRAINING = 3.0, 0.08
+# Seconds on two cores: of a round, to scan and ask; and to train on one label.
+_SCANNING, _TRAINING = 8.0, 0.3
 
 
 def demo(
-    out: ReportFile = Path("demo-report.html"),
-    seeds: Seeds = 3,
-    rounds: Rounds = 6,
-    batch: Batch = 12,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="For the campaign, report.html and model.onnx; made here."
+        ),
+    ] = Path("demo"),
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds with a model.")] = 4,
+    batch: Batch = 16,
     quiet: Quiet = False,
 ) -> None:
-    """Compare AIFT with random asking on stained tissue, with a fine-tuned CNN. Works offline.
+    """Run a whole labelling campaign on stained tissue, answered by its known labels. Offline.
 
-    Finished rounds are kept beside the report until it is written: after an interruption the same
-    command goes on.
+    It begins, asks, learns with a fine-tuned CNN, writes a report and an ONNX file, and leaves
+    questions for you. After an interruption the same command goes on.
 
-    Example: aift demo --out demo-report.html
+    Example: aift demo --out demo
     """
-    announce(_describe(seeds, rounds, batch), quiet=quiet)
+    announce(_describe(rounds, batch), quiet=quiet)
     with loading(quiet=quiet):
         from ..study.demo import run_demo
-    run_demo(out, n_rounds=rounds, n_instances=batch, seeds=range(seeds), verbose=not quiet)
+    run_demo(out, n_rounds=rounds, n_instances=batch, verbose=not quiet)
 
 
-def _describe(seeds: int, rounds: int, batch: int) -> str:
-    campaigns = 2 * seeds
+def _describe(rounds: int, batch: int) -> str:
     labels = batch * (rounds + 1) / 2
-    minutes = math.ceil(campaigns * rounds * (_SCORING + _TRAINING * labels) / 60)
+    minutes = math.ceil(rounds * (_SCANNING + _TRAINING * labels) / 60)
     return (
-        f"AIFT against random asking on stained tissue: {campaigns * rounds} rounds of {batch} "
-        f"labels ({seeds} {'seed' if seeds == 1 else 'seeds'}), about {minutes} "
-        f"{'minute' if minutes == 1 else 'minutes'} on two cores. Ctrl-C keeps finished rounds."
+        f"A campaign on stained tissue: {rounds} {'round' if rounds == 1 else 'rounds'} of {batch} "
+        f"labels, about {minutes} {'minute' if minutes == 1 else 'minutes'} on two cores. Ctrl-C "
+        "loses no answer: the same command goes on."
     )

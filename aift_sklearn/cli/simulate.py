@@ -44,7 +44,7 @@ def simulate(
     n_rounds = len(models) * len(strategies) * seeds * rounds
     announce(f"{n_rounds} rounds of {batch} labels on {data}.", quiet=quiet)
     with loading(quiet=quiet):
-        from ..study.demo import run_study
+        from ..study.studies import run_study
     run_study(
         data,
         out,

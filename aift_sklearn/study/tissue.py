@@ -6,6 +6,7 @@ Letters: n candidates of C channels, H by W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,15 @@ from ..errors import ParameterError
 from ._skimage import skimage_for
 from .datasets import Dataset
 
-__all__ = ["load_tissue"]
+__all__ = ["load_tissue", "tissue_points"]
 
 Ints = NDArray[np.intp]
 
 # All in pixels of the 512 by 512 image. Nuclei are 8 to 12 wide and up to 30 long.
 _FIELD = 32
 _BLOCK = 64
+# Of what is boxed as a nucleus, whose square is half as wide again.
+_RADIUS = 11
 _TEST_ROWS_BELOW, _TEST_COLUMNS_FROM = 320, 256
 # Stays within the narrow nuclei: the membrane beside them carries most of the DAB.
 _DISC_RADIUS = 3
@@ -97,7 +100,7 @@ def load_tissue(size: int = 32) -> Dataset:
     image = skimage_for("load_tissue()").data.immunohistochemistry()
     nuclei = _find_nuclei(image)
     X = _crop(image, nuclei.row, nuclei.column, int(size))
-    y = np.where(nuclei.positive, "DAB-positive", "DAB-negative")
+    y = np.array(_names(nuclei.positive))
     blocks = zip(nuclei.row // _BLOCK, nuclei.column // _BLOCK, strict=True)
     groups = np.array([f"row {row} column {column}" for row, column in blocks])
     pool, test = nuclei.in_pool, nuclei.in_test
@@ -124,6 +127,44 @@ def load_tissue(size: int = 32) -> Dataset:
         ),
         licence="no known copyright restrictions (as stated by scikit-image)",
     )
+
+
+def tissue_points() -> tuple[NDArray[np.uint8], dict[str, list[Any]], list[str]]:
+    """Cell nuclei in stained human colon as points in their image, as `BoxedImages` takes them.
+
+    Returns
+    -------
+    image : ndarray of uint8, shape (H, W, 3)
+        The whole image.
+    points : dict of str to list
+        Columns x, y, radius, id and group, of every nucleus that was found.
+    labels : list of str
+        As of `load_tissue`.
+
+    Examples
+    --------
+    >>> image, points, labels = tissue_points()
+    >>> image.shape, points["id"][:2], labels[:2]
+    ((512, 512, 3), ['nucleus-001', 'nucleus-002'], ['DAB-negative', 'DAB-negative'])
+    """
+    image = skimage_for("tissue_points()").data.immunohistochemistry()
+    nuclei = _find_nuclei(image)
+    n = len(nuclei.row)
+    columns: dict[str, list[Any]] = {
+        "x": nuclei.column.tolist(),
+        "y": nuclei.row.tolist(),
+        "radius": [_RADIUS] * n,
+        "id": [f"nucleus-{k + 1:03d}" for k in range(n)],
+        "group": [
+            f"row {row} column {column}"
+            for row, column in zip(nuclei.row // _BLOCK, nuclei.column // _BLOCK, strict=True)
+        ],
+    }
+    return image, columns, _names(nuclei.positive)
+
+
+def _names(positive: NDArray[np.bool_]) -> list[str]:
+    return np.where(positive, "DAB-positive", "DAB-negative").tolist()
 
 
 def _find_nuclei(image: NDArray[np.uint8]) -> _Nuclei:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from aift_sklearn import cli
 from aift_sklearn.study import demo
-from aift_sklearn.study.demo import print_summary
+from aift_sklearn.study.studies import print_summary
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import typer
 
 from aift_sklearn import cli
 from aift_sklearn.cli.wording import _OPTIONS, speak_options
-from aift_sklearn.study.demo import run_study
+from aift_sklearn.study.studies import run_study
 
 
 @pytest.mark.parametrize(

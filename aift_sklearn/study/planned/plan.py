@@ -38,7 +38,7 @@ class PoolPlan:
     data : str
         As of `open_dataset`.
     views : str
-        Family of views, a key of `aift_sklearn.study.demo.VIEWS`.
+        Family of views, a key of `aift_sklearn.models.VIEWS`.
     rounds, batch : int
         As of `simulate`: its ``n_rounds`` and ``n_instances``.
     options : dict
@@ -72,7 +72,7 @@ class SettingPlan:
     pools : tuple of str
         Names of the pools that it is run on.
     model : str
-        A key of `aift_sklearn.study.demo.MODELS`.
+        A key of `aift_sklearn.models.MODELS`.
     patches : int
         Views of each candidate, m.
     parameters : dict
