@@ -12,14 +12,11 @@ from pathlib import Path
 
 from .._writing import as_path, lock_folder, write_atomically
 from ..errors import DataError
-from ..pools.listings import read_rows
+from ..pools.cells import MARK, OF_TEXT, as_cell, find_columns, from_cell, read_cells
 
 __all__ = ["LabelsFile"]
 
 _COLUMNS = ["id", "label"]
-# A byte-order mark, by which spreadsheets know UTF-8.
-_MARK = "\ufeff"
-_FORMULA = tuple("=+-@")
 
 
 @dataclass
@@ -60,21 +57,14 @@ class LabelsFile:
             If it is no CSV file with these columns, or gives one candidate two labels.
         """
         path = as_path(path)
-        rows, separator = read_rows(path) if path.exists() else ([], ",")
-        if not rows:
+        header, rows, separator = read_cells(path) if path.exists() else ([], [], ",")
+        if not header:
             return cls(path, {}, list(_COLUMNS))
-        header = [name.strip().lower() for name in rows[0][1]]
-        at = _find_columns(path, header)
+        at = find_columns(path, header, _COLUMNS)
         labels: dict[str, str] = {}
-        for line, row in rows[1:]:
-            cells = [cell.strip() for cell in row]
-            if any(cells[len(header) :]):
-                raise DataError(
-                    f"{path}, line {line} has {len(cells)} values; expected {len(header)}, as in "
-                    "the header. Put quotes around values with a separator in them."
-                )
-            cells += [""] * len(header)
-            name, label = _from_cell(cells[at[0]]), cells[at[1]]
+        for line, cells in rows:
+            name = from_cell(cells[at[0]].strip())
+            label = from_cell(cells[at[1]].strip(), OF_TEXT)
             _check_row(path, line, name, label, labels.get(name, ""))
             labels[name] = label or labels.get(name, "")
         return cls(path, labels, header, separator)
@@ -110,29 +100,18 @@ class LabelsFile:
             writer = csv.writer(buffer, delimiter=self._separator, lineterminator="\n")
             path = self.path.resolve()
             before = path.read_bytes() if path.exists() else b""
-            if not before.strip(_MARK.encode()).strip():
+            if not before.strip(MARK.encode()).strip():
                 writer.writerow(self._header)
-                before = _MARK.encode()
+                before = MARK.encode()
             elif not before.endswith(b"\n"):
                 before += b"\n"
             for name in new:
-                row = [_as_cell(name) if column == "id" else "" for column in self._header]
+                row = [as_cell(name) if column == "id" else "" for column in self._header]
                 writer.writerow(row)
             mode = path.stat().st_mode if path.exists() else None
             write_atomically(path, before + buffer.getvalue().encode())
             if mode is not None:
                 path.chmod(stat.S_IMODE(mode))
-
-
-def _find_columns(path: Path, header: list[str]) -> list[int]:
-    for name in _COLUMNS:
-        if header.count(name) != 1:
-            raise DataError(
-                f"{path} has {header.count(name) or 'no'} columns {name!r} in its header {header}; "
-                "expected id and label, once each, as 'aift ask' writes them. Name another file, "
-                "or mend the header."
-            )
-    return [header.index(name) for name in _COLUMNS]
 
 
 def _check_row(path: Path, line: int, name: str, label: str, before: str) -> None:
@@ -147,12 +126,3 @@ def _check_row(path: Path, line: int, name: str, label: str, before: str) -> Non
             f"{path}, line {line}: {name} has the label {label!r} here and {before!r} above; keep "
             "one."
         )
-
-
-def _as_cell(name: str) -> str:
-    # Spreadsheets take these for the beginning of a formula.
-    return f"./{name}" if name[0] in _FORMULA else name
-
-
-def _from_cell(text: str) -> str:
-    return text[2:] if text.startswith("./") and text[2:3] in _FORMULA else text

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from ..errors import DataError
 
-__all__ = ["read_coco", "read_voc", "voc_files"]
+__all__ = ["coco_images", "coco_objects", "load_json", "read_coco", "read_voc", "voc_files"]
 
 Table = dict[str, list[Any]]
 
@@ -34,9 +34,9 @@ def read_coco(path: Path) -> Table:
     DataError
         If it is no such file; what is damaged is named by its place, counted from 1.
     """
-    content = _load_json(path)
-    names = _names_of_images(path, _objects(path, content, "images"))
-    annotations = _objects(path, content, "annotations")
+    content = load_json(path)
+    names = coco_images(path, coco_objects(path, content, "images"))
+    annotations = coco_objects(path, content, "annotations")
     if not annotations:
         raise DataError(f"{path} lists nothing; expected an annotation per candidate.")
     table: Table = {c: [] for c in ("image", "xmin", "ymin", "width", "height", "where")}
@@ -118,6 +118,63 @@ def voc_files(folder: Path) -> list[Path]:
     )
 
 
+def load_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    DataError
+        If it is none, with the place.
+    """
+    try:
+        return json.loads(path.read_text("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; expected JSON.") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise DataError(f"{path} is not a readable JSON file: {error}.") from error
+
+
+def coco_objects(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
+    """Return a part of what a COCO file holds.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is no list of objects.
+    """
+    part = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(part, list) or not all(isinstance(one, dict) for one in part):
+        raise DataError(
+            f"{path} has no list {name!r} of objects; expected a COCO file, with 'images' and "
+            "'annotations'."
+        )
+    return part
+
+
+def coco_images(path: Path, images: list[dict[str, Any]]) -> dict[str, str]:
+    """Return file names by the text of their ids.
+
+    Raises
+    ------
+    DataError
+        If one has neither, or two have one id.
+    """
+    names: dict[str, str] = {}
+    for k, image in enumerate(images, 1):
+        name = image.get("file_name")
+        if not isinstance(name, str) or not name or "id" not in image:
+            raise DataError(f"{path}, image {k}: expected an 'id' and a 'file_name'.")
+        if names.setdefault(repr(image["id"]), name) != name:
+            raise DataError(
+                f"{path}, image {k}: another image has the id {image['id']!r:.80}, too."
+            )
+    return names
+
+
 class _WithoutDoctype(ElementTree.TreeBuilder):
     """Refuse the only place where entities can be declared, before any is."""
 
@@ -132,40 +189,3 @@ def _load_xml(path: Path) -> ElementTree.Element:
         raise DataError(f"{path} is not readable XML: {error}.") from error
     except (ValueError, LookupError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text; expected JSON.") from error
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{path} is not a readable JSON file: {error}.") from error
-
-
-def _objects(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
-    part = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(part, list) or not all(isinstance(one, dict) for one in part):
-        raise DataError(
-            f"{path} has no list {name!r} of objects; expected a COCO file, with 'images' and "
-            "'annotations'."
-        )
-    return part
-
-
-def _names_of_images(path: Path, images: list[dict[str, Any]]) -> dict[str, str]:
-    """File names by the text of their ids."""
-    names: dict[str, str] = {}
-    for k, image in enumerate(images, 1):
-        name = image.get("file_name")
-        if not isinstance(name, str) or not name or "id" not in image:
-            raise DataError(f"{path}, image {k}: expected an 'id' and a 'file_name'.")
-        if names.setdefault(repr(image["id"]), name) != name:
-            raise DataError(
-                f"{path}, image {k}: another image has the id {image['id']!r:.80}, too."
-            )
-    return names
