@@ -208,6 +208,7 @@ def test_missing_extras_say_how_to_get_them(monkeypatch):
 
 # Modules of more than 400 lines, and why they are not two. Without docstrings all have fewer.
 LONG = {
+    "campaign.campaign": "one public class, most of it docstrings",
     "learner": "modAL's whole interface, most of it docstrings",
     "networks.cnn": "scikit-learn's whole interface, half of it docstrings",
     "onnx.scorer": "one public class, most of it docstrings",

@@ -80,7 +80,7 @@ class BackgroundLearner:
     ) -> None:
         self._campaign, self._nice = campaign, nice
         self._pause, self._after_failure = pause, after_failure
-        self._command = command or _command_in(campaign.folder.path)
+        self._command = command or _command_in(campaign.folder.path, campaign.trusted)
         self._end = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -154,8 +154,10 @@ class BackgroundLearner:
         self._campaign.ledger.note("learning failed", why)
 
 
-def _command_in(folder: Path) -> Callable[[str], Sequence[str]]:
+def _command_in(folder: Path, trusted: Sequence[str]) -> Callable[[str], Sequence[str]]:
+    options = [part for each in trusted for part in ("--trusted", each)]
+
     def command(what: str) -> Sequence[str]:
-        return [sys.executable, "-m", "aift_sklearn", what, str(folder), "--quiet"]
+        return [sys.executable, "-m", "aift_sklearn", what, str(folder), "--quiet", *options]
 
     return command

@@ -47,6 +47,8 @@ class Campaign:
         Its candidates, where they are open already.
     estimator : classifier, optional
         What learns, where it cannot be loaded by itself.
+    trusted : collection of str
+        Types in its models that may be built, as of `load`.
 
     Attributes
     ----------
@@ -84,8 +86,9 @@ class Campaign:
         *,
         pool: Pool | None = None,
         estimator: Any = None,
+        trusted: Collection[str] = (),
     ) -> None:
-        self.folder, self.ledger = folder, ledger
+        self.folder, self.ledger, self.trusted = folder, ledger, tuple(trusted)
         self._pool, self._estimator = pool, estimator
         self._opening = threading.Lock()
         self.settings = Settings.from_json(ledger.settings)
@@ -102,6 +105,7 @@ class Campaign:
         ledger: str | None = None,
         name: str | None = None,
         pool_options: Mapping[str, Any] | None = None,
+        trusted: Collection[str] = (),
         verbose: bool = False,
         **settings: Any,
     ) -> Self:
@@ -125,6 +129,8 @@ class Campaign:
             What the campaign is called; by default as its folder.
         pool_options : mapping, optional
             Of `open_pool`: size, groups ...
+        trusted : collection of str
+            Types in its models that may be built, as of `load`.
         verbose : bool, default=False
             Whether progress is shown.
         **settings
@@ -156,14 +162,19 @@ class Campaign:
         try:
             book.add_round(round_, asks)
             where.finish(ledger)
-            return cls(where, book, pool=opened.pool, estimator=estimator)
+            return cls(where, book, pool=opened.pool, estimator=estimator, trusted=trusted)
         except BaseException:
             book.close()
             raise
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike[str], *, pool: Any = None, estimator: Any = None
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        pool: Any = None,
+        estimator: Any = None,
+        trusted: Collection[str] = (),
     ) -> Self:
         """Open a campaign; nothing of it is executed, and no image is read.
 
@@ -175,6 +186,9 @@ class Campaign:
             Its candidates, where it was begun with some in memory; or where they lie now.
         estimator : classifier, optional
             What learns, where it cannot be loaded by itself.
+        trusted : collection of str
+            Types in its models that may be built, as of `load`: a model is asked for them when it
+            learns, and not before.
 
         Raises
         ------
@@ -185,7 +199,7 @@ class Campaign:
         book = Ledger.open(where.ledger())
         try:
             opened = None if pool is None else open_source(pool, {}).pool
-            return cls(where, book, pool=opened, estimator=estimator)
+            return cls(where, book, pool=opened, estimator=estimator, trusted=trusted)
         except BaseException:
             book.close()
             raise
@@ -366,7 +380,9 @@ class Campaign:
         # Here, since it loads torch, which reading and labelling do without.
         from .learning import Workshop
 
-        return Workshop(self.folder, self.ledger, self.settings, self.pool, self._estimator)
+        return Workshop(
+            self.folder, self.ledger, self.settings, self.pool, self._estimator, self.trusted
+        )
 
     # --- what it has come to ------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..labelling.rounds import ask_next
 from ..learner import AIFTLearner
+from ..learning.start import fit_patches
 from ..pools import Pool
 from ..scores import patch_consistency, prediction_pattern
 from .explanations import Asked, Predictions
@@ -64,7 +65,9 @@ def choose(pool: Pool, n: int, learner: AIFTLearner, settings: Settings, seed: i
     found = ask_next(pool, n, learner=learner, random_state=seed)
     estimator = learner.estimator
     is_fitted = hasattr(estimator, "estimator_")
-    transformer = getattr(estimator, "patches_", None) or estimator.patches
+    transformer = getattr(estimator, "patches_", None)
+    if transformer is None:
+        transformer = fit_patches(estimator.patches, found.images, np.random.RandomState(seed))
     patches = found.images[:, None] if transformer is None else transformer.transform(found.images)
     seen = np.stack([[to_bytes_image(patch) for patch in each] for each in patches])
     if not is_fitted:

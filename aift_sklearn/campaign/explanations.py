@@ -189,7 +189,16 @@ def _write(path: Path, **arrays: Array) -> None:
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        # Opened here: NumPy leaves what is no archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(f"{path} is damaged: {error}.") from error

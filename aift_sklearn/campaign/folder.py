@@ -146,6 +146,14 @@ def _without_password(url: str) -> str:
     >>> _without_password("postgresql+psycopg://ann:secret@host/cells")
     'postgresql+psycopg://ann@host/cells'
     """
-    from sqlalchemy import make_url
+    from sqlalchemy import URL, make_url
 
-    return make_url(url).set(password=None).render_as_string(hide_password=False)
+    known = make_url(url)
+    return URL.create(
+        known.drivername,
+        known.username,
+        host=known.host,
+        port=known.port,
+        database=known.database,
+        query=known.query,
+    ).render_as_string(hide_password=False)

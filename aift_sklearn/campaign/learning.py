@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 
 from .._writing import as_path
-from ..errors import AIFTError, DataError, ParameterError
+from ..errors import DataError, ModelFileError, ParameterError
 from ..labelling.rounds import Learnt, learn_labels
 from ..learner import AIFTLearner
 from ..models import build_model
@@ -58,7 +59,9 @@ class Workshop:
     pool : Pool
         All candidates.
     estimator : classifier, optional
-        What learns, where the campaign was begun with one of the user's own.
+        What learns, where the campaign was begun with one of the user's own that cannot be stored.
+    trusted : sequence of str
+        As of `load`.
     """
 
     folder: CampaignFolder
@@ -66,6 +69,7 @@ class Workshop:
     settings: Settings
     pool: Pool
     estimator: Any = None
+    trusted: Sequence[str] = ()
 
     def learn(self) -> LearntRound | None:
         """Teach the last good model what is new, and ask by it: a new round.
@@ -170,12 +174,18 @@ class Workshop:
             estimator.set_params(classes=list(settings.classes), random_state=settings.seed)
             return AIFTLearner(estimator)
         if self.estimator is not None:
-            return as_learner(self.estimator)
-        found = load(self.folder.beginning)
-        return as_learner(found)
+            return clone(as_learner(self.estimator))
+        return as_learner(load(self.folder.beginning, trusted=self.trusted))
 
     def last_model(self, rounds: list[Round]) -> AIFTLearner | None:
-        """Load the last model that is whole, or None where there is none."""
+        """Load the last model that is whole, or None where there is none.
+
+        Raises
+        ------
+        UntrustedModelError, UnsupportedModelError
+            If it is whole, and what it needs was not given.
+        """
+        supplied = None if self.estimator is None else as_learner(self.estimator)
         for each in reversed(rounds):
             path = self.folder.model(each.number)
             if not each.model:
@@ -183,8 +193,8 @@ class Workshop:
             try:
                 if hash_of(path) != each.model:
                     raise DataError("it is not the one that the ledger names")
-                found = load(path, estimator=self.estimator)
-            except (AIFTError, OSError) as error:
+                found = load(path, estimator=supplied, trusted=self.trusted)
+            except (ModelFileError, DataError, OSError) as error:
                 self.ledger.note("model", f"the model of round {each.number} is left: {error}")
                 continue
             if self._fits(found):

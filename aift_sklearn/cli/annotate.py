@@ -45,6 +45,7 @@ def annotate(
             help="Learn in the background, while people label, whenever a round is due.",
         ),
     ] = True,
+    trusted: options.Trusted = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Open the page on which people label, and learn in the background meanwhile.
@@ -61,7 +62,7 @@ def annotate(
         from ..campaign import Campaign
         from ..campaign.background import BackgroundLearner
         from ..campaign.server import serve
-    with Campaign.open(campaign) as opened:
+    with Campaign.open(campaign, trusted=trusted or ()) as opened:
         # Before anybody waits for a picture.
         pool = opened.pool
         options.report_broken(pool)

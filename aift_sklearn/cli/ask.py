@@ -40,8 +40,8 @@ def ask(
     Example: aift ask images --model model -b 20 --labels labels.csv
     """
     if options.is_campaign(source):
-        options.refuse_given(source, model=model, size=size, groups=groups, trusted=trusted)
-        _ask_in_campaign(Path(source), batch, sheet, quiet=quiet)
+        options.refuse_given(source, model=model, size=size, groups=groups)
+        _ask_in_campaign(Path(source), batch, sheet, trusted=trusted, quiet=quiet)
         return
     options.check_sheet(sheet, source)
     announce(f"Asking for {batch} labels on {source}.", quiet=quiet)
@@ -70,12 +70,14 @@ def ask(
     )
 
 
-def _ask_in_campaign(folder: Path, n: int, sheet: Path | None, *, quiet: bool) -> None:
+def _ask_in_campaign(
+    folder: Path, n: int, sheet: Path | None, *, trusted: list[str] | None, quiet: bool
+) -> None:
     announce(f"Asking for {n} more in {folder}.", quiet=quiet)
     with loading(quiet=quiet):
         from ..campaign import Campaign
         from ..pools import contact_sheet
-    with Campaign.open(folder) as campaign:
+    with Campaign.open(folder, trusted=trusted or ()) as campaign:
         ids = [ask.candidate for ask in campaign.ask(n)]
         for name in ids:
             # Not the score: it would tell which ones were drawn at random.

@@ -47,8 +47,8 @@ def learn(
     Example: aift learn images --labels labels.csv --model model
     """
     if options.is_campaign(source):
-        options.refuse_given(source, kind=kind, views=views, size=size, trusted=trusted)
-        _learn_in_campaign(Path(source), quiet=quiet)
+        options.refuse_given(source, kind=kind, views=views, size=size)
+        _learn_in_campaign(Path(source), trusted=trusted, quiet=quiet)
         return
     announce(f"Learning from {labels}.", quiet=quiet)
     with loading(quiet=quiet):
@@ -79,12 +79,12 @@ def learn(
     options.report_broken(pool)
 
 
-def _learn_in_campaign(folder: Path, *, quiet: bool) -> None:
+def _learn_in_campaign(folder: Path, *, trusted: list[str] | None, quiet: bool) -> None:
     announce(f"Learning from the answers in {folder}.", quiet=quiet)
     with loading(quiet=quiet):
         from ..campaign import Campaign
         from ..labelling.saved import describe_learnt
-    with Campaign.open(folder) as campaign:
+    with Campaign.open(folder, trusted=trusted or ()) as campaign:
         found = campaign.learn()
         if found is None:
             typer.echo("Nothing was labelled since the last round.")

@@ -19,10 +19,11 @@ from aift_sklearn.campaign.backup import back_up
 from aift_sklearn.campaign.explanations import Predictions
 from aift_sklearn.campaign.report import write_report
 from aift_sklearn.campaign.status import describe
-from aift_sklearn.errors import AIFTError, DataError, LabelError, ParameterError
+from aift_sklearn.errors import DataError, LabelError, ParameterError, UntrustedModelError
 from aift_sklearn.persistence import load
 
 CLASSES = ["disc", "empty"]
+TRUSTED = ["fakes.Pixels"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,9 @@ def images(tmp_path):
 @pytest.fixture
 def begun(tmp_path, images):
     folder, truth = images
-    with Campaign.create(tmp_path / "campaign", folder, CLASSES, batch=8, yardstick=10) as campaign:
+    with Campaign.create(
+        tmp_path / "campaign", folder, CLASSES, batch=8, yardstick=10, trusted=TRUSTED
+    ) as campaign:
         yield campaign, truth
 
 
@@ -168,7 +171,7 @@ def test_it_goes_on_where_it_was(begun, tmp_path):
     campaign.ask()
     answer_all(campaign, truth)
     campaign.learn()
-    with Campaign.open(tmp_path / "campaign") as again:
+    with Campaign.open(tmp_path / "campaign", trusted=TRUSTED) as again:
         assert again.classes == tuple(CLASSES)
         assert again.ledger.asks() == campaign.ledger.asks()
         assert again.ledger.current() == campaign.ledger.current()
@@ -239,6 +242,7 @@ def test_groups_of_the_yardstick_are_not_trained_on(tmp_path):
         pool_options={"groups": "folder"},
         batch=6,
         yardstick=8,
+        trusted=TRUSTED,
     ) as campaign:
         campaign.ask()
         for _ in range(3):
@@ -282,9 +286,11 @@ def test_candidates_in_memory(tmp_path):
     X, y = make_blobs(30)
     with Campaign.create(tmp_path / "a", X, CLASSES, batch=4, yardstick=2) as campaign:
         campaign.ask()
-    with Campaign.open(tmp_path / "a") as campaign:
-        with pytest.raises(ParameterError, match="begun with candidates in memory"):
-            campaign.ask()
+    with (
+        Campaign.open(tmp_path / "a") as campaign,
+        pytest.raises(ParameterError, match="begun with candidates in memory"),
+    ):
+        campaign.ask()
     with Campaign.open(tmp_path / "a", pool=X) as campaign:
         truth = dict(zip(campaign.pool.ids.tolist(), y.tolist(), strict=True))
         answer_all(campaign, truth)
@@ -296,9 +302,17 @@ def test_an_estimator_of_ones_own(tmp_path, images):
     model = AIFTClassifier(
         Pixels(C=0.2), patches=AffinePatches.for_radiographs(n_patches=4, size=8), classes=CLASSES
     )
-    with pytest.raises(AIFTError):
-        # Pixels is no estimator that can be saved as plain data.
-        Campaign.create(tmp_path / "refused", folder, CLASSES, model, batch=6, yardstick=2)
+    with Campaign.create(tmp_path / "b", folder, CLASSES, model, batch=6, yardstick=2) as campaign:
+        campaign.ask()
+        answer_all(campaign, truth)
+        campaign.learn()
+    with Campaign.open(tmp_path / "b") as campaign:
+        # A model that is not trusted is not taken for one that is damaged.
+        with pytest.raises(UntrustedModelError, match=r"fakes\.Pixels"):
+            campaign.learn()
+        assert campaign.ledger.notes("model") == []
+    with Campaign.open(tmp_path / "b", trusted=TRUSTED) as campaign:
+        assert campaign.model().estimator.patches.n_patches == 4
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
@@ -422,7 +436,7 @@ def test_a_backup_is_a_campaign(begun, tmp_path):
     campaign.learn()
     copy = back_up(campaign, tmp_path / "copy")
     answer_all(campaign, truth)
-    with Campaign.open(copy) as restored:
+    with Campaign.open(copy, trusted=TRUSTED) as restored:
         assert len(restored.ledger.current()) < len(campaign.ledger.current())
         assert len(restored.model().taught_ids_) == 8
         answer_all(restored, truth)
@@ -441,7 +455,7 @@ def test_predictions_are_of_the_same_candidates_in_every_round(begun):
     one, other = (Predictions.read(campaign.folder.predictions(k)) for k in (1, 2))
     assert one.ids == other.ids
     assert one.classes == CLASSES
-    model = load(campaign.folder.model(2)).estimator
+    model = load(campaign.folder.model(2), trusted=TRUSTED).estimator
     rows = campaign.pool.rows_of(other.ids)
     expected = model.predict_proba(campaign.pool[rows])
     np.testing.assert_allclose(other.proba, expected, atol=1e-5)

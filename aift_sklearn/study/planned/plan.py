@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...errors import ParameterError
+from ...models import build_model
 from ...query import aift_sampling, random_sampling
 from ..datasets import Dataset
-from ..demo import build_model
 from ..sources import open_dataset
 from ..strategies import Strategy
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..._checks import check_int, check_option
 from ..._writing import as_path
 from ...errors import DataError, ParameterError
-from ..demo import MODELS, VIEWS
+from ...models import MODELS, VIEWS
 from ..sources import INSIDE
 from ..strategies import build_strategy
 from .plan import FIRST_BATCHES, NEEDED, Plan, PoolPlan, SettingPlan

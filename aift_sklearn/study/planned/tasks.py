@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._writing import write_atomically
+from ...models import build_model
 from ..datasets import Dataset
-from ..demo import build_model
 from ..frozen import can_freeze, freeze
 from ..identity import describe_dataset, describe_estimator
 from ..simulate import simulate, whole_pool
