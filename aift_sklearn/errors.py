@@ -11,10 +11,12 @@ from sklearn.exceptions import NotFittedError
 __all__ = [
     "AIFTError",
     "BackendWarning",
+    "ConflictError",
     "DataError",
     "DataTypeError",
     "ExportError",
     "LabelError",
+    "LedgerError",
     "MissingDependencyError",
     "ModelFileError",
     "ModelNotFittedError",
@@ -73,6 +75,17 @@ class OutOfMemoryError(AIFTError, MemoryError):
 
 class LabelError(AIFTError, ValueError):
     """Labels do not fit the candidates or the classes known so far."""
+
+
+class ConflictError(LabelError):
+    """An answer has the uid of another one."""
+
+
+class LedgerError(AIFTError, ValueError):
+    """A campaign's ledger is missing, damaged or not one, or its database refuses; nothing is kept.
+
+    What was to be written can be sent again: answers are kept once.
+    """
 
 
 class ParameterError(AIFTError, ValueError):

@@ -1,0 +1,162 @@
+"""Which questions are open, and for whom.
+
+What is open follows from asks and answers alone. It is kept in the table "queue", which changes
+with every answer in the same transaction, so that a question is found without a look at those that
+are answered: a row for each candidate that needs more labels. Candidates that the same people have
+answered are a crowd, and lie together: an annotator gets the first of each crowd that they are not
+of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ..records import Answer, Ask, Kind
+from .reads import read_asks, read_current
+from .rows import ASK, ask_of
+from .sql import sa
+from .tables import asks, leases, queue
+
+__all__ = ["enqueue", "find_open", "n_wanted", "rebuild", "refresh"]
+
+
+def n_wanted(n_readers: int, labels: Sequence[str], *, adjudicate: bool) -> int:
+    """Annotators that are to label a candidate.
+
+    Parameters
+    ----------
+    n_readers : int
+        Those that it was asked of.
+    labels : sequence of str
+        What annotators said so far.
+    adjudicate : bool
+        Whether one more is asked where all of them have labelled it, and no class has more than
+        half of their labels.
+
+    Examples
+    --------
+    >>> n_wanted(2, ["cyst"], adjudicate=True), n_wanted(2, ["cyst", "tumour"], adjudicate=True)
+    (2, 3)
+    >>> n_wanted(2, ["cyst", "tumour", "cyst"], adjudicate=True)
+    2
+    """
+    if not adjudicate or n_readers < 2 or len(labels) < n_readers:
+        return n_readers
+    most = max(Counter(labels).values())
+    return n_readers if 2 * most > len(labels) else n_readers + 1
+
+
+class _Place(NamedTuple):
+    """A row of the table "queue"."""
+
+    candidate: str
+    crowd: str
+    readers: list[str]
+    missing: int
+    round: int
+    rank: int
+
+
+def _place_of(ask: Ask, current: Iterable[Answer], adjudicate: bool) -> _Place:
+    current = list(current)
+    labels = [answer.label for answer in current if answer.kind is Kind.label]
+    readers = sorted(answer.annotator for answer in current)
+    missing = n_wanted(ask.n_readers, labels, adjudicate=adjudicate) - len(labels)
+    return _Place(ask.candidate, _crowd_of(readers), readers, missing, ask.round, ask.rank)
+
+
+def _crowd_of(readers: list[str]) -> str:
+    """Name of those who have answered a candidate: of one length, however many they are."""
+    return hashlib.sha256(json.dumps(readers).encode()).hexdigest()[:32] if readers else ""
+
+
+_DEQUEUE = sa.delete(queue).where(queue.c.candidate == sa.bindparam("gone"))
+_ENQUEUE = sa.insert(queue)
+
+
+def refresh(
+    connection: sa.Connection, ask: Ask, current: Iterable[Answer], *, adjudicate: bool
+) -> None:
+    """Put a candidate where it belongs, by its answers that count."""
+    place = _place_of(ask, current, adjudicate)
+    connection.execute(_DEQUEUE, {"gone": ask.candidate})
+    if place.missing > 0:
+        connection.execute(_ENQUEUE, place._asdict())
+
+
+def enqueue(connection: sa.Connection, asked: Sequence[Ask]) -> None:
+    """Add candidates that nobody has answered."""
+    if asked:
+        connection.execute(_ENQUEUE, [_place_of(ask, (), False)._asdict() for ask in asked])
+
+
+def rebuild(connection: sa.Connection, *, adjudicate: bool) -> None:
+    """Make the queue anew, from asks and answers."""
+    current: dict[str, list[Answer]] = {}
+    for answer in read_current(connection):
+        current.setdefault(answer.candidate, []).append(answer)
+    places = (
+        _place_of(ask, current.get(ask.candidate, ()), adjudicate) for ask in read_asks(connection)
+    )
+    connection.execute(sa.delete(queue))
+    open_ones = [place._asdict() for place in places if place.missing > 0]
+    if open_ones:
+        connection.execute(_ENQUEUE, open_ones)
+
+
+def _select_crowds() -> Any:
+    """Each crowd, and who it is: one look at the index for each, however many candidates."""
+    first = sa.select(sa.func.min(queue.c.crowd).label("crowd")).cte("crowds", recursive=True)
+    after, member = queue.alias("after"), queue.alias("member")
+    following = (
+        sa.select(sa.func.min(after.c.crowd)).where(after.c.crowd > first.c.crowd).scalar_subquery()
+    )
+    crowds = first.union_all(sa.select(following).where(first.c.crowd.is_not(None)))
+    readers = (
+        sa.select(member.c.readers)
+        .where(member.c.crowd == crowds.c.crowd)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return sa.select(crowds.c.crowd, readers).where(crowds.c.crowd.is_not(None))
+
+
+def _select_first_of_crowd() -> Any:
+    others, own = leases.alias("others"), leases.alias("own")
+    n_leased = (
+        sa.select(sa.func.count())
+        .select_from(others)
+        .where(others.c.candidate == queue.c.candidate)
+        .scalar_subquery()
+    )
+    is_own = sa.exists().where(
+        own.c.candidate == queue.c.candidate, own.c.annotator == sa.bindparam("annotator")
+    )
+    return (
+        sa.select(*ASK)
+        .join_from(queue, asks, asks.c.candidate == queue.c.candidate)
+        .where(queue.c.crowd == sa.bindparam("crowd"), queue.c.missing > n_leased, ~is_own)
+        .order_by(queue.c.round.desc(), queue.c.rank, queue.c.candidate)
+        .limit(sa.bindparam("n"))
+    )
+
+
+_CROWDS, _FIRST_OF_CROWD = _select_crowds(), _select_first_of_crowd()
+
+
+def find_open(connection: sa.Connection, annotator: str, n: int) -> list[Ask]:
+    """Find the first questions that are open for an annotator, those that they hold left out.
+
+    Leases that have expired must have been removed.
+    """
+    found: list[Ask] = []
+    for crowd, readers in connection.execute(_CROWDS).all():
+        if annotator not in readers:
+            values = {"annotator": annotator, "crowd": crowd, "n": n}
+            found += map(ask_of, connection.execute(_FIRST_OF_CROWD, values))
+    return heapq.nsmallest(n, found, key=lambda ask: (-ask.round, ask.rank, ask.candidate))
