@@ -86,7 +86,9 @@ def running_server(*options):
     programs = find_programs()
     # It refuses to run as root.
     user = _user() if os.geteuid() == 0 else None
-    as_user = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    as_user = (
+        {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    )
     # A socket's path has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     try:

@@ -174,7 +174,8 @@ class Workshop:
             estimator.set_params(classes=list(settings.classes), random_state=settings.seed)
             return AIFTLearner(estimator)
         if self.estimator is not None:
-            return clone(as_learner(self.estimator))
+            begun: AIFTLearner = clone(as_learner(self.estimator))
+            return begun
         return as_learner(load(self.folder.beginning, trusted=self.trusted))
 
     def last_model(self, rounds: list[Round]) -> AIFTLearner | None:

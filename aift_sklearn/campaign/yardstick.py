@@ -154,9 +154,9 @@ def measure(
     times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
     drawn = np.einsum("rg,gkc->rkc", times, counts)
     accuracy = drawn[..., 1].sum(axis=1) / drawn[..., 0].sum(axis=1)
-    low, high = _widened(accuracy, right.mean(), len(right), n)
+    low, high = _widened(accuracy, right.mean(), len(right))
     recalls = _recalls(drawn)
-    balanced_low, balanced_high = _widened(recalls, float(_recalls(counts.sum(axis=0))), len(y), n)
+    balanced_low, balanced_high = _widened(recalls, float(_recalls(counts.sum(axis=0))), len(y))
     return Performance(
         len(right),
         float(right.mean()),
@@ -174,8 +174,8 @@ def _recalls(counts: Array) -> Array:
         return np.asarray(np.nanmean(counts[..., 1] / counts[..., 0], axis=-1))
 
 
-def _widened(drawn: Array, value: float, n: int, n_groups: int) -> tuple[float, float]:
-    """Interval of the bootstrap, not narrower than Wilson's of as many groups.
+def _widened(drawn: Array, value: float, n: int) -> tuple[float, float]:
+    """Interval of the bootstrap, not narrower than Wilson's of as many candidates.
 
     Where all are right, or few are labelled, every draw of the bootstrap is alike, and tells
     nothing.
@@ -183,9 +183,8 @@ def _widened(drawn: Array, value: float, n: int, n_groups: int) -> tuple[float, 
     from scipy.stats import norm
 
     z = float(norm.ppf((1 + _LEVEL) / 2))
-    of = min(n, n_groups)
-    centre = (value + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * math.sqrt(value * (1 - value) / of + z * z / (4 * of * of))
+    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return max(0.0, min(float(low), centre - half)), min(1.0, max(float(high), centre + half))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -36,12 +37,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 CAMPAIGNS, POOLS, STUDIES = "Campaigns", "Pools and models", "Studies"
-_PANELS = {
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     CAMPAIGNS: (init, annotate, ask, learn, status, report, import_answers, export, backup),
     POOLS: (scan, score, where),
     STUDIES: (demo, simulate, study),
 }
-_NAMES = {import_answers: "import"}
+_NAMES: dict[Callable[..., None], str] = {import_answers: "import"}
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(_NAMES.get(_command), rich_help_panel=_panel)(_command)

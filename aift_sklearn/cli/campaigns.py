@@ -98,9 +98,23 @@ def import_answers(
         ),
     ] = None,
     annotator: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Of answers in whose file nobody is named."),
+        str, typer.Option(metavar="NAME", help="Of answers where the file names nobody.")
     ] = "import",
+    add: Annotated[
+        bool,
+        typer.Option(
+            "--add",
+            help="Take labels of images too that the campaign did not ask for, as from before it.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="The file is right where it contradicts the campaign, and neither is known to be "
+            "later. Nothing is erased: the ledger keeps both.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be stored, and store nothing.")
     ] = False,
@@ -114,15 +128,19 @@ def import_answers(
     """
     announce(f"Reading {file}.")
     from ..campaign import Campaign
-    from ..campaign.importing import describe_import, import_file
+    from ..campaign.transfer import import_answers as bring_in
 
     with Campaign.open(campaign) as opened:
-        found = import_file(
+        found = bring_in(
             opened,
             file,
-            kind=None if kind is None else kind.value,
+            None if kind is None else kind.value,
             annotator=annotator,
+            add=add,
+            overwrite=overwrite,
             store=not dry_run,
         )
-    for line in describe_import(found, stored=not dry_run):
+    for line in found.describe():
         typer.echo(line)
+    if dry_run:
+        typer.echo("Nothing was stored.")

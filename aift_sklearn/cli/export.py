@@ -108,8 +108,8 @@ def _last_model(folder: Path) -> Path:
 
 def _export_labels(folder: Path, out: Path, kind: LabelsFormat, *, predictions: bool) -> None:
     from ..campaign import Campaign
-    from ..campaign.exporting import export_labels
+    from ..campaign.transfer import export_labels
 
     with Campaign.open(folder) as campaign:
-        n = export_labels(campaign, out, kind.value, predictions=predictions)
+        n = export_labels(campaign, out, kind.value, predictions=predictions or None)
     typer.echo(f"{out}: {n:,} {'images' if kind != LabelsFormat.csv else 'answers'}")

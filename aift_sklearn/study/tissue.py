@@ -164,7 +164,7 @@ def tissue_points() -> tuple[NDArray[np.uint8], dict[str, list[Any]], list[str]]
 
 
 def _names(positive: NDArray[np.bool_]) -> list[str]:
-    return np.where(positive, "DAB-positive", "DAB-negative").tolist()
+    return ["DAB-positive" if each else "DAB-negative" for each in positive]
 
 
 def _find_nuclei(image: NDArray[np.uint8]) -> _Nuclei:
