@@ -1,4 +1,4 @@
-# make demo    the main job: AIFT against random asking on real tissue, and its report
+# make demo    the main job: a whole labelling campaign on real tissue, its report and its model
 # make test    lint, types and all tests
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
 # make test-faults   processes and nodes that are lost while a pool is scored, in minutes
@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installed. Next: make demo"
 
 demo: install
-	$(BIN)/aift demo --out demo-report.html
+	$(BIN)/aift demo --out demo
 
 lint: install
 	$(BIN)/ruff check .
@@ -65,4 +65,4 @@ no-silent-difference: install
 	$(BIN)/python tests/random_networks.py --draws $(or $(DRAWS),300)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutants .coverage demo-report.html demo-report.rounds.*
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutants .coverage demo

@@ -212,11 +212,14 @@ class HeldOutInterval:
         How many rounds.
     n_labels : int, default=20
         Labels of the yardstick that are needed to tell.
+    half_width : float, default=0.1
+        Half of the interval, at most: a wider one does not show whether the model gets better.
     """
 
     target: float | None = None
     n_rounds: int = 3
     n_labels: int = 20
+    half_width: float = 0.1
 
     def judge(self, progress: Progress) -> Verdict:
         """Say whether it speaks for stopping."""
@@ -237,10 +240,11 @@ class HeldOutInterval:
             return Verdict(name, None, f"{text}; too few rounds to compare")
         before = known[-1 - self.n_rounds]
         gained = now.balanced - before.balanced
-        width = (now.balanced_high - now.balanced_low) / 2
-        return Verdict(
-            name, gained < width, f"{text}; {gained:+.3f} over the last {self.n_rounds} rounds"
-        )
+        text += f"; {gained:+.3f} over the last {self.n_rounds} rounds"
+        half = (now.balanced_high - now.balanced_low) / 2
+        if half > self.half_width:
+            return Verdict(name, None, f"{text}; too wide an interval to tell")
+        return Verdict(name, gained < half, text)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -29,6 +30,8 @@ def run_demo(
     n_rounds: int = 4,
     n_instances: int = 16,
     yardstick: int = 60,
+    onnx: bool = True,
+    trusted: Collection[str] = (),
     verbose: bool = True,
 ) -> Path:
     """Run a whole campaign on the tissue that comes with the package, as people would.
@@ -47,6 +50,10 @@ def run_demo(
         Candidates asked for in each, those of the yardstick not counted.
     yardstick : int, default=60
         Candidates that are drawn at random, labelled, and never trained on.
+    onnx : bool, default=True
+        Whether the last model is exported.
+    trusted : collection of str
+        As of `Campaign`.
     verbose : bool, default=True
         Whether every step is told.
 
@@ -64,7 +71,7 @@ def run_demo(
     labels = _write_pool(out)
     say = Console(quiet=not verbose, soft_wrap=True, highlight=False, markup=False).print
     folder = out / "campaign"
-    with _open(folder, out, n_instances, yardstick) as campaign:
+    with _open(folder, out, n_instances, yardstick, trusted) as campaign:
         if set(campaign.pool.ids.tolist()) != set(labels):
             raise DataError(f"{folder} holds another campaign; name another folder.")
         say(
@@ -82,7 +89,8 @@ def run_demo(
         for each in campaign.stopping():
             say(f"  {each.name}: {each.text}")
         say(f"Report: {write_report(campaign, out / 'report.html')}")
-        say(f"Model:  {_export(campaign, out / 'model.onnx')}, candidates in, scores out")
+        if onnx:
+            say(f"Model:  {_export(campaign, out / 'model.onnx')}, candidates in, scores out")
         waiting = campaign.progress().n_open
     say(f"{waiting} questions wait for you. To open the page on them: aift annotate {folder}")
     return folder
@@ -105,9 +113,11 @@ def _write_pool(out: Path) -> dict[str, str]:
     return dict(zip(points["id"], labels, strict=True))
 
 
-def _open(folder: Path, out: Path, n_instances: int, yardstick: int) -> Campaign:
+def _open(
+    folder: Path, out: Path, n_instances: int, yardstick: int, trusted: Collection[str]
+) -> Campaign:
     if (folder / "campaign.json").exists():
-        return Campaign.open(folder)
+        return Campaign.open(folder, trusted=trusted)
     return Campaign.create(
         folder,
         f"boxes:{out / 'nuclei.csv'}",
@@ -117,6 +127,7 @@ def _open(folder: Path, out: Path, n_instances: int, yardstick: int) -> Campaign
         pool_options={"size": _SIZE},
         batch=n_instances,
         yardstick=yardstick,
+        trusted=trusted,
     )
 
 

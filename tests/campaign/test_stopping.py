@@ -83,6 +83,13 @@ def test_held_out_interval(values, options, met):
     assert HeldOutInterval(**options).judge(progress(rounds)).met is met
 
 
+def test_a_wide_interval_does_not_show_that_a_model_gets_no_better():
+    rounds = rounds_of(performance=[performance(0.7, half=0.2)] * 5)
+    found = HeldOutInterval().judge(progress(rounds))
+    assert found.met is None
+    assert "too wide" in found.text
+
+
 def test_a_yardstick_of_few_labels_tells_nothing():
     rounds = rounds_of(performance=[performance(0.99, n=5)])
     found = HeldOutInterval(target=0.1).judge(progress(rounds))
