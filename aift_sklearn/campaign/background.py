@@ -29,18 +29,18 @@ _SAID = 500
 
 def wants_to_learn(campaign: Campaign) -> bool:
     """Whether there is enough new, or too little left to ask, so that a round is due."""
-    ledger, settings = campaign.ledger, campaign.settings
-    asks = ledger.asks()
-    number = ledger.rounds()[-1].number
-    trained_on = [ask for ask in asks if ask.purpose != Purpose.yardstick]
-    labels = {each.candidate for each in ledger.current() if each.kind == Kind.label}
-    of_round = [ask for ask in trained_on if ask.round == number]
-    new = sum(ask.candidate in labels for ask in of_round)
-    if not of_round or not new:
+    ledger, batch = campaign.ledger, campaign.settings.batch
+    last = ledger.rounds()[-1]
+    asks = [ask for ask in ledger.asks() if ask.purpose != Purpose.yardstick]
+    current = ledger.current()
+    labelled = {each.candidate for each in current if each.kind == Kind.label}
+    answered = {each.candidate for each in current if each.kind != Kind.skip}
+    new = sum(ask.candidate in labelled for ask in asks) - last.n_labels
+    waiting = sum(ask.candidate not in answered for ask in asks if ask.round == last.number)
+    if new <= 0:
         return False
-    answered = {each.candidate for each in ledger.current() if each.kind != Kind.skip}
-    waiting = sum(ask.candidate not in answered for ask in of_round)
-    return new >= settings.batch or waiting <= _RUNNING_LOW * settings.batch
+    is_low = waiting <= _RUNNING_LOW * batch and new >= batch / 2
+    return new >= batch or is_low or waiting == 0
 
 
 def wants_to_ask(campaign: Campaign) -> bool:
@@ -85,6 +85,8 @@ class BackgroundLearner:
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
+        # What the ledger held when a command had nothing to do.
+        self._in_vain: tuple[int, int] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -116,13 +118,18 @@ class BackgroundLearner:
             self._end.wait(self._pause)
 
     def _due(self) -> str:
-        if time.monotonic() < self._not_before:
+        if time.monotonic() < self._not_before or self._seen() == self._in_vain:
             return ""
         if wants_to_ask(self._campaign):
             return "ask"
         return "learn" if wants_to_learn(self._campaign) else ""
 
+    def _seen(self) -> tuple[int, int]:
+        counts = self._campaign.ledger.counts()
+        return counts.n_asked, counts.n_answers
+
     def _start(self, what: str) -> None:
+        before = self._seen(), len(self._campaign.ledger.rounds())
         text = "training on the new labels" if what == "learn" else "looking for typical candidates"
         self._campaign.training = {"state": "learning", "text": text}
         self._process = subprocess.Popen(
@@ -144,6 +151,8 @@ class BackgroundLearner:
             self._fail(why or f"the process ended by signal {-process.returncode}")
         else:
             self._campaign.training = {"state": "idle", "text": ""}
+            after = self._seen(), len(self._campaign.ledger.rounds())
+            self._in_vain = before[0] if after == before else None
 
     def _fail(self, why: str) -> None:
         self._campaign.training = {
