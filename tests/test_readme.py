@@ -20,7 +20,7 @@ from aift_sklearn.study import open_dataset
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-FOLDER, LOOP, PIPELINE, SAVING, SCORING = BLOCKS
+CAMPAIGN, FOLDER, LOOP, PIPELINE, SAVING, SCORING = BLOCKS
 
 
 def lines_of(block):
@@ -31,6 +31,28 @@ def test_the_examples_are_as_short_as_promised():
     assert len(lines_of(LOOP)) <= 15
     assert len(lines_of(PIPELINE)) <= 10
     assert all(len(lines_of(block)) <= 5 for block in (FOLDER, SAVING, SCORING))
+    assert len(lines_of(CAMPAIGN)) <= 8
+
+
+def test_the_example_of_a_campaign_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X, _ = make_blobs(30, size=32)
+    (tmp_path / "images").mkdir()
+    for k, image in enumerate(X):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "images" / f"{k:02}.png")
+    said = []
+
+    def expert(picture):
+        said.append(picture[1:4])
+        return ["benign", "malignant"][len(said) % 2]
+
+    # Frozen features and few labels: what is tried is the loop.
+    quick = CAMPAIGN.replace("batch=20", 'batch=6, yardstick=6, model="features"')
+    names = {"ask_expert": expert}
+    exec(quick, names)
+    names["campaign"].close()
+    assert set(said) == {b"PNG"}
+    assert len(said) == 6 + 6
 
 
 def test_the_example_of_a_folder_runs(tmp_path, monkeypatch):
