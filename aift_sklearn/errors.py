@@ -10,11 +10,13 @@ from sklearn.exceptions import NotFittedError
 
 __all__ = [
     "AIFTError",
+    "AddressTakenError",
     "BackendWarning",
     "ConflictError",
     "DataError",
     "DataTypeError",
     "ExportError",
+    "HiddenError",
     "LabelError",
     "LedgerError",
     "MissingDependencyError",
@@ -27,6 +29,7 @@ __all__ = [
     "ProviderWarning",
     "TrainingInterrupted",
     "TrainingWarning",
+    "UnavailableError",
     "UnsupportedModelError",
     "UntrustedModelError",
 ]
@@ -86,6 +89,18 @@ class LedgerError(AIFTError, ValueError):
 
     What was to be written can be sent again: answers are kept once.
     """
+
+
+class HiddenError(AIFTError, PermissionError):
+    """Something is not shown yet: what the model thinks, before an annotator has answered."""
+
+
+class UnavailableError(AIFTError, RuntimeError):
+    """Something cannot be done now, and may be tried again in a moment."""
+
+
+class AddressTakenError(AIFTError, OSError):
+    """A server cannot listen where it was told to."""
 
 
 class ParameterError(AIFTError, ValueError):

@@ -7,7 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ..errors import AIFTError, ConflictError, DataError, HiddenError, UnavailableError
+from ..errors import (
+    AIFTError,
+    ConflictError,
+    DataError,
+    HiddenError,
+    LedgerError,
+    UnavailableError,
+)
 from .api_models import AnswerSent, NameSent, QuestionsSent, UndoSent
 from .operations import Lease, Release, Saw, Undo
 from .picture_cache import PictureCache
@@ -242,8 +249,14 @@ def status_code(error: AIFTError) -> int:
     >>> status_code(DataError("'x' was not asked for.")), status_code(HiddenError("later."))
     (404, 403)
     """
-    kinds = {HiddenError: 403, DataError: 404, ConflictError: 409, UnavailableError: 503}
-    return next((code for kind, code in kinds.items() if isinstance(error, kind)), 422)
+    kinds = [
+        (HiddenError, 403),
+        (DataError, 404),
+        (ConflictError, 409),
+        (LedgerError, 503),
+        (UnavailableError, 503),
+    ]
+    return next((code for kind, code in kinds if isinstance(error, kind)), 422)
 
 
 def _etag(data: bytes) -> str:
