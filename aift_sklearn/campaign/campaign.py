@@ -343,6 +343,23 @@ class Campaign:
         """
         return self.ledger.undo(uid or make_uid(), annotator)
 
+    def widget(self, annotator: str) -> Any:
+        """Return the page for a notebook: the same questions, hotkeys and ledger.
+
+        Parameters
+        ----------
+        annotator : str
+            Who answers.
+
+        Returns
+        -------
+        anywidget.AnyWidget
+            Shown as the last line of a cell.
+        """
+        from .widget import annotation_widget
+
+        return annotation_widget(self, annotator)
+
     # --- learning -----------------------------------------------------------------------------
 
     def ask(self, n: int | None = None) -> list[Ask]:

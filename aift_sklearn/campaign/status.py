@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,7 @@ def summarise(campaign: Campaign, annotator: str | None = None) -> dict[str, Any
     -------
     dict
         counts, rounds (with balanced accuracy on the yardstick and its interval), stopping,
-        yardstick, labels (class → number), annotators, speed,
-        training and, where a name is given, own.
+        yardstick, per_annotator (name → number of answers), speed, training and, where a name is given, own.
     """
     ledger, settings = campaign.ledger, campaign.settings
     progress, counts = campaign.progress(), ledger.counts()
@@ -56,6 +56,7 @@ def summarise(campaign: Campaign, annotator: str | None = None) -> dict[str, Any
         },
         "stopping": [each.judge(progress)._asdict() for each in default_criteria()],
         "speed": _per_minute(current),
+        "per_annotator": dict(Counter(each.annotator for each in current)),
         "training": dict(campaign.training),
     }
     if annotator is not None:

@@ -25,7 +25,9 @@ def annotate(
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, metavar="N", help="8765, or the next one that is free."),
+        typer.Option(
+            min=1, max=65535, metavar="N", help="By default the first from 8000 on that is free."
+        ),
     ] = None,
     token: Annotated[
         str | None,
@@ -67,4 +69,4 @@ def annotate(
         pool = opened.pool
         options.report_broken(pool)
         with BackgroundLearner(opened) if learning else contextlib.nullcontext():
-            serve(opened, host=host, port=port, token=token, open_browser=browser)
+            serve(opened, host, port, token, open_browser=browser, say=typer.echo)
