@@ -85,9 +85,9 @@ class ConflictError(LabelError):
 
 
 class LedgerError(AIFTError, ValueError):
-    """A campaign's ledger is missing, damaged or not one, or its database refuses; nothing is kept.
+    """A campaign's ledger is missing, damaged or not one, or its database refuses.
 
-    What was to be written can be sent again: answers are kept once.
+    What was to be written may be sent again: an answer is kept once.
     """
 
 

@@ -206,8 +206,8 @@ def check_answer(answer: Answer, classes: Sequence[str]) -> Answer:
             seconds = check_number("seconds", seconds, low=0)
         except ParameterError as error:
             raise LabelError(str(error)) from error
-    if isinstance(answer.visible, str):
-        raise LabelError(f"visible={answer.visible!r}; expected a tuple: ({answer.visible!r},).")
+    if not isinstance(answer.visible, tuple | list):
+        raise LabelError(f"visible={answer.visible!r:.80}; expected a tuple, such as ('score',).")
     return dataclasses.replace(
         answer,
         uid=check_name("uid", answer.uid, error=LabelError),

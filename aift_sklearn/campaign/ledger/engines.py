@@ -10,7 +10,7 @@ from ...errors import LedgerError, MissingDependencyError
 from .addresses import Address
 from .sql import sa
 
-__all__ = ["engine_of_file", "engine_of_postgresql"]
+__all__ = ["engine_of_file", "engine_of_postgresql", "set_up_sqlite"]
 
 # What a file's connection has to answer. Nothing of a stranger's file is run: see also
 # https://www.sqlite.org/security.html
@@ -62,7 +62,7 @@ def engine_of_file(address: Address, patience: float) -> sa.Engine:
     def set_up(connection: sqlite3.Connection, record: Any) -> None:
         # Transactions are begun below, and not by the driver, which would do it too late.
         connection.isolation_level = None
-        _set_up_sqlite(connection, address)
+        set_up_sqlite(connection, address.shown)
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -73,7 +73,21 @@ def engine_of_file(address: Address, patience: float) -> sa.Engine:
     return engine
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, address: Address) -> None:
+def set_up_sqlite(connection: sqlite3.Connection, shown: str) -> None:
+    """Set up a connection to a file, and read back that it is so.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        The connection.
+    shown : str
+        What messages call the file.
+
+    Raises
+    ------
+    LedgerError
+        If it is not.
+    """
     for name, expected in _SQLITE.items():
         # Some answer with the new value, others with nothing.
         connection.execute(f"PRAGMA {name}={_SPELT.get(name, expected)}").fetchall()
@@ -81,7 +95,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, address: Address) -> None:
         # A build without memory-mapped files has no size of them.
         if row is not None and row[0] != expected:
             raise LedgerError(
-                f"{address.shown}: SQLite {sqlite3.sqlite_version} has {name}={row[0]!r}; expected "
+                f"{shown}: SQLite {sqlite3.sqlite_version} has {name}={row[0]!r}; expected "
                 f"{expected!r}, so that answers survive a loss of power. Network drives often "
                 "refuse that: put the ledger on a disk of this computer, or use PostgreSQL."
             )

@@ -7,6 +7,8 @@ from ..._optional import one_line
 __all__ = ["reason_of"]
 
 _AGAIN = "Nothing of this call was kept: send it again"
+# It may have been lost on the way back.
+_UNKNOWN = "Send it again in a while: answers are kept once"
 _BUSY = f"it is locked by another program, and stayed so. {_AGAIN} when that is done"
 _FULL = f"the disk is full. {_AGAIN} when there is room"
 _DAMAGED = (
@@ -34,8 +36,8 @@ _POSTGRESQL = {
     "3D": "there is no such database. Make it: createdb NAME",
     "42501": "the user may not do that. Grant it all rights on the ledger's tables",
     "53": f"the server has no room left. {_AGAIN} in a while",
-    "57": f"the server is stopping, or ended the connection. {_AGAIN} in a while",
-    "08": f"the connection was lost. {_AGAIN} in a while",
+    "57": f"the server is stopping, or ended the connection. {_UNKNOWN}",
+    "08": f"the connection was lost. {_UNKNOWN}",
 }
 
 
@@ -65,5 +67,5 @@ def reason_of(error: Exception) -> str:
     if known:
         return f"{known[0]} ({said})."
     if type(original).__name__ == "OperationalError" and not name:
-        return f"the database cannot be reached. Check that it runs, and send it again ({said})."
+        return f"the database cannot be reached. {_UNKNOWN} ({said})."
     return f"the database refuses ({said})."

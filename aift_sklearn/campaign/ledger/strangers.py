@@ -29,7 +29,7 @@ def check_file(path: Path, schema: Schema) -> int:
     Parameters
     ----------
     path : Path
-        The file; it is only read.
+        The file; nothing is written to it.
     schema : Schema
         What this release knows.
 
@@ -48,7 +48,8 @@ def check_file(path: Path, schema: Schema) -> int:
     if not path.is_file():
         raise LedgerError(f"{path} is a folder; expected a ledger, a file. {_MADE}.")
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as opened:
+        # Not read-only, which would leave files of SQLite's own beside it.
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as opened:
             # Not even a view or a trigger that is looked at could call a function.
             opened.execute("PRAGMA trusted_schema=OFF")
             return _version_of_file(opened, path, schema)
