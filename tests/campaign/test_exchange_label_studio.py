@@ -14,6 +14,7 @@ from aift_sklearn.campaign.exchange import (
     label_studio_config,
     plan_import,
     read_answers,
+    save_pictures,
 )
 from aift_sklearn.campaign.exchange.label_studio import unsure_choice
 from aift_sklearn.campaign.records import Ask, Kind
@@ -90,12 +91,50 @@ def test_pictures_are_served_from_the_root(tmp_path):
     assert url(Place("crops/図.png"), None) == served + "crops/%E5%9B%B3.png"
     assert url("s3://bucket/a.png", None) == "s3://bucket/a.png"
     assert url("/data/upload/1/a.png", None) == "/data/upload/1/a.png"
-    with pytest.raises(ParameterError, match="lies outside"):
-        url(tmp_path.parent / "a.png")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert url(tmp_path / "link" / "a.png", tmp_path / "real") == served + "a.png"
+    assert url(tmp_path / "real" / "a.png", tmp_path / "link") == served + "a.png"
+    assert url(tmp_path / "link" / "a.png") == served + "link/a.png"
+    for outside in (tmp_path.parent / "a.png", tmp_path / ".." / "a.png"):
+        with pytest.raises(ParameterError, match="lies outside"):
+            url(outside)
     with pytest.raises(ParameterError, match="lies outside"):
         url("../a.png", None)
     with pytest.raises(ParameterError, match="expected root="):
         url(tmp_path / "a.png", None)
+
+
+def test_pictures_are_saved_under_names_that_tell_nothing_and_stay(tmp_path):
+    drawn = []
+
+    def picture(name):
+        drawn.append(name)
+        return name.encode("utf-8", "surrogatepass")
+
+    folder = tmp_path / "served" / "tasks"
+    names = [*NASTY, "../../etc/passwd", "\udcff", "x" * 5000]
+    saved = save_pictures(folder, names, picture)
+    assert {path.parent for path in saved.values()} == {folder}
+    assert len({path.name for path in saved.values()}) == len(names) == len(list(folder.iterdir()))
+    assert all(
+        path.read_bytes() == name.encode("utf-8", "surrogatepass") for name, path in saved.items()
+    )
+    assert save_pictures(folder, names[:3], picture) == dict(list(saved.items())[:3])
+    assert drawn == names
+    tasks = tasks_of(
+        tmp_path / "served" / "tasks.json",
+        [Ask("-a", 1)],
+        picture_of=saved.get,
+        root=tmp_path / "served",
+    )
+    assert tasks[0]["data"]["image"] == f"/data/local-files/?d=tasks/{saved['-a'].name}"
+
+
+def test_scores_have_few_digits(tmp_path):
+    ask = Ask("a", 1, score=2.0570677285076866, proba=(1 / 3, 2 / 3))
+    data = tasks_of(tmp_path / "tasks.json", [ask])[0]["data"]
+    assert (data["aift_score"], data["aift_confidence"]) == (2.05707, 0.666667)
 
 
 def test_probabilities_have_to_be_those_of_the_classes(tmp_path):
@@ -129,8 +168,9 @@ def test_names_are_on_the_page_as_they_are(classes, guidance):
 
 def test_guidance_is_a_header():
     settings = Settings("x", ("a", "b"), "images", guidance='Look at the "nucleus" & more\nfirst')
-    assert "<Header value='Look at the \"nucleus\" &amp; more first'/>" in label_studio_config(
-        settings
+    assert (
+        '<Header value=\'Look at the "nucleus" &amp; more first\' size="5"/>'
+        in label_studio_config(settings)
     )
 
 

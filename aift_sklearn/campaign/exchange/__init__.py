@@ -7,7 +7,7 @@ stored. A file is read by `read_answers`, and `plan_import` tells what it would 
 from .coco import export_coco
 from .csv_files import export_consensus, export_csv
 from .entries import Entry, Imported, Listed, Place, Reading
-from .label_studio import export_label_studio, label_studio_config
+from .label_studio import export_label_studio, label_studio_config, save_pictures
 from .planning import plan_import
 from .reading import FORMATS, read_answers
 
@@ -25,4 +25,5 @@ __all__ = [
     "label_studio_config",
     "plan_import",
     "read_answers",
+    "save_pictures",
 ]

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LARGEST = 2**29
-"""Bytes of the largest file that is read: half a million annotations of Label Studio."""
+"""Bytes of the largest file that is read: some hundred thousand annotations of Label Studio."""
 
 
 def check_size(path: Path, largest: int = LARGEST) -> Path:

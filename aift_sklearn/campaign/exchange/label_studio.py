@@ -6,6 +6,7 @@ https://labelstud.io/guide/predictions and https://labelstud.io/tags/choices.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import re
@@ -15,14 +16,21 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from ..._writing import as_path
+from ..._writing import as_path, write_atomically
 from ...errors import DataError, ParameterError
 from ..records import Ask
 from ..settings import Settings
 from .entries import Place
 from .files import by_order, confidence, write_json
 
-__all__ = ["CONTROL", "ID", "export_label_studio", "label_studio_config", "unsure_choice"]
+__all__ = [
+    "CONTROL",
+    "ID",
+    "export_label_studio",
+    "label_studio_config",
+    "save_pictures",
+    "unsure_choice",
+]
 
 CONTROL = "label"
 """Name of the choices in the project's page, by which answers are found."""
@@ -57,30 +65,28 @@ def label_studio_config(settings: Settings) -> str:
     --------
     >>> print(label_studio_config(Settings("cells", ("RBC", "<5 µm"), "images")))
     <View>
-      <Image name="image" value="$image" zoom="true" zoomControl="true" rotateControl="false"/>
       <Choices name="label" toName="image" choice="single-radio" required="true" showInline="true">
         <Choice value="RBC" hotkey="1"/>
         <Choice value="&lt;5 µm" hotkey="2"/>
         <Choice value="unsure" hotkey="3"/>
       </Choices>
+      <Image name="image" value="$image" zoom="true"/>
     </View>
     """
     lines = ["<View>"]
     if settings.guidance.strip():
         # Names of fields in it would be replaced by their values.
         guidance = _VARIABLE.sub(_NO_VARIABLE, " ".join(settings.guidance.split()))
-        lines.append(f"  <Header value={quoteattr(guidance)}/>")
-    lines.append(
-        '  <Image name="image" value="$image" zoom="true" zoomControl="true" '
-        'rotateControl="false"/>'
-    )
+        lines.append(f'  <Header value={quoteattr(guidance)} size="5"/>')
     lines.append(
         f'  <Choices name="{CONTROL}" toName="image" choice="single-radio" required="true" '
         'showInline="true">'
     )
     names = [*settings.classes, unsure_choice(settings.classes)]
     lines += [f"    {_choice(name, k)}" for k, name in enumerate(names)]
-    return "\n".join([*lines, "  </Choices>", "</View>", ""])
+    # Below the buttons, which are then in sight however large it is.
+    lines += ["  </Choices>", '  <Image name="image" value="$image" zoom="true"/>', "</View>", ""]
+    return "\n".join(lines)
 
 
 def unsure_choice(classes: Sequence[str]) -> str:
@@ -152,8 +158,8 @@ def export_label_studio(
                 "image": _url_of(picture_of(ask.candidate), root),
                 ID: ask.candidate,
                 "aift_order": order,
-                "aift_score": ask.score,
-                "aift_confidence": confidence(ask),
+                "aift_score": _short(ask.score),
+                "aift_confidence": _short(confidence(ask)),
                 "aift_pattern": ask.pattern,
                 "aift_round": ask.round,
             }
@@ -163,6 +169,53 @@ def export_label_studio(
         tasks.append(task)
     write_json(path, tasks)
     return len(tasks)
+
+
+def save_pictures(
+    folder: str | os.PathLike[str],
+    candidates: Iterable[str],
+    picture: Callable[[str], bytes],
+) -> dict[str, Path]:
+    """Save pictures of candidates, for Label Studio to serve.
+
+    Files are called by a hash of the candidate: the same in every round, with no id
+    in sight. What is there already is left as it is.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made where it does not exist.
+    candidates : iterable of str
+        Their ids.
+    picture : callable
+        Candidate → PNG.
+
+    Returns
+    -------
+    dict of str to Path
+        Candidate → its file; ``root=`` of `export_label_studio` is a folder above them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> saved = save_pictures(tempfile.mkdtemp() + "/tasks", ["a.png"], lambda name: b"PNG")
+    >>> saved["a.png"].name, saved["a.png"].read_bytes()
+    ('7f071235805fbf58.png', b'PNG')
+    """
+    where = as_path(folder).resolve()
+    where.mkdir(parents=True, exist_ok=True)
+    saved = {}
+    for name in candidates:
+        code = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        saved[name] = where / f"{code[:16]}.png"
+        if not saved[name].exists():
+            write_atomically(saved[name], picture(name))
+    return saved
+
+
+def _short(number: float | None) -> float | None:
+    """A number that fits into a column."""
+    return None if number is None else float(f"{number:.6g}")
 
 
 def _choice(name: str, k: int) -> str:
@@ -202,7 +255,7 @@ def _url_of(picture: str | os.PathLike[str] | Place, root: str | os.PathLike[str
                 f"the picture {where} is a path; expected root=, the folder that Label Studio "
                 "serves files from (LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), or URLs."
             )
-        path = Path(os.path.relpath(path, as_path(root).resolve()))
+        path = _below(path, as_path(root))
     name = posixpath.normpath(PurePath(path).as_posix())
     if name.startswith("../") or name == ".." or Path(name).is_absolute():
         raise ParameterError(
@@ -210,3 +263,12 @@ def _url_of(picture: str | os.PathLike[str] | Place, root: str | os.PathLike[str
             "one in it, for Label Studio serves no other."
         )
     return f"/data/local-files/?d={quote(name)}"
+
+
+def _below(path: Path, root: Path) -> Path:
+    """A path relative to a folder, whether or not links lead there; itself if it is not in it."""
+    real = path.parent.resolve() / path.name
+    for own, folder in ((path, root), (real, root.resolve())):
+        if own.is_relative_to(folder):
+            return own.relative_to(folder)
+    return path
