@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from ..errors import MissingDependencyError
+from ..errors import MissingDependencyError, ParameterError
 
 try:
     from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -26,8 +28,8 @@ __all__ = [
     "StatusReply",
     "UndoReply",
     "UndoSent",
-    "ValidationError",
     "WhyReply",
+    "checked",
     "what_is_wrong",
 ]
 
@@ -58,6 +60,9 @@ Uid = Annotated[
         description="Made by the client: what is sent twice under one uid is done once.",
     ),
 ]
+
+
+Sent = TypeVar("Sent", bound=BaseModel)
 
 
 class _Sent(BaseModel):
@@ -204,19 +209,36 @@ class WhyReply(BaseModel):
     reason: str
 
 
-def what_is_wrong(error: ValidationError | Any) -> str:
-    """Say in a line what is wrong with a request.
+def checked(kind: type[Sent], values: Mapping[str, Any]) -> Sent:
+    """Return what was sent, if it is as expected.
+
+    Raises
+    ------
+    ParameterError
+        If it is not.
 
     Examples
     --------
-    >>> try:
-    ...     QuestionsSent(annotator="Ada", n=99)
-    ... except ValidationError as error:
-    ...     print(what_is_wrong(error))
-    n=99: Input should be less than or equal to 10
+    >>> checked(QuestionsSent, {"annotator": "Ada", "n": 99})
+    Traceback (most recent call last):
+    aift_sklearn.errors.ParameterError: n=99: Input should be less than or equal to 10
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise ParameterError(what_is_wrong(error.errors())) from None
+
+
+def what_is_wrong(errors: Iterable[Mapping[str, Any]]) -> str:
+    """Say in a line what is wrong with a request, of what pydantic says.
+
+    Examples
+    --------
+    >>> what_is_wrong([{"loc": ("body", "n"), "input": 99, "msg": "too many"}])
+    'n=99: too many'
     """
     said = []
-    for one in error.errors()[:_TOLD]:
+    for one in itertools.islice(errors, _TOLD):
         where = ".".join(str(part) for part in one["loc"] if part not in ("body", "query"))
         value = one.get("input")
         arrived = f"={value!r}" if isinstance(value, str | int | float) else ""

@@ -125,7 +125,8 @@ async def _tell(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _tell_what_is_wrong(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": what_is_wrong(error)}, 422)
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"error": what_is_wrong(error.errors())}, 422)
 
 
 async def _tell_in_json(request: Request, error: Exception) -> JSONResponse:

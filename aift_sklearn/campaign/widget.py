@@ -8,15 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._optional import load_optional
-from ..errors import AIFTError, DataError, ParameterError
-from .api_models import (
-    AnswerSent,
-    NameSent,
-    QuestionsSent,
-    UndoSent,
-    ValidationError,
-    what_is_wrong,
-)
+from ..errors import AIFTError, DataError
+from .api_models import AnswerSent, NameSent, QuestionsSent, UndoSent, checked
 from .desk import Desk, run_at_once, status_code
 from .page import front_file
 from .served import Picture, Served
@@ -78,10 +71,7 @@ class _Messages:
     """Replies to messages, as the addresses below /api do."""
 
     def __init__(self, campaign: Served, annotator: str) -> None:
-        try:
-            self._name = NameSent(annotator=annotator).annotator
-        except ValidationError as error:
-            raise ParameterError(f"{what_is_wrong(error)}.") from None
+        self._name = checked(NameSent, {"annotator": annotator}).annotator
 
         async def write(*operations: Any) -> Any:
             return campaign.ledger.apply(operations)
@@ -100,8 +90,6 @@ class _Messages:
             return {"id": "", "status": 422, "error": f"{content!r:.100} is no message."}, []
         try:
             reply, buffers = self._call(name, values)
-        except ValidationError as error:
-            return {"id": called, "status": 422, "error": what_is_wrong(error)}, []
         except AIFTError as error:
             return {"id": called, "status": status_code(error), "error": str(error)}, []
         except Exception:
@@ -116,10 +104,10 @@ class _Messages:
         sent = {**values, "annotator": self._name}
         candidate = str(values.get("candidate", ""))
         calls: dict[str, Callable[[], Any]] = {
-            "questions": lambda: desk.questions(QuestionsSent(**sent)),
-            "answers": lambda: desk.answer(AnswerSent(**sent)),
-            "undo": lambda: desk.undo(UndoSent(**sent)),
-            "release": lambda: desk.release(NameSent(**sent)),
+            "questions": lambda: desk.questions(checked(QuestionsSent, sent)),
+            "answers": lambda: desk.answer(checked(AnswerSent, sent)),
+            "undo": lambda: desk.undo(checked(UndoSent, sent)),
+            "release": lambda: desk.release(checked(NameSent, sent)),
             "history": lambda: desk.history(self._name),
             "status": lambda: desk.status(self._name),
             "why": lambda: desk.why(candidate, self._name),

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import uvicorn
 
+import aift_sklearn
 from aift_sklearn.campaign.server import create_app
 
 
@@ -87,3 +92,32 @@ def serving(campaign, *, port=0, **options):
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+SERVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from campaign.fakes import FakeCampaign
+from aift_sklearn.campaign.ledger import Ledger
+from aift_sklearn.campaign.server import serve
+ledger = Ledger.open(sys.argv[2]) if sys.argv[2] else None
+serve(FakeCampaign(ledger), say=lambda text: print(text, flush=True), **eval(sys.argv[3]))
+"""
+
+
+@contextlib.contextmanager
+def served(ledger="", **options):
+    """A process that serves a campaign, and the line in which it says where."""
+    here, root = Path(__file__).parents[1], Path(aift_sklearn.__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(here), str(ledger), repr(options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    with process:
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()

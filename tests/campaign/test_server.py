@@ -1,23 +1,17 @@
 """What clients ask of a campaign's server, over HTTP."""
 
-import contextlib
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from campaign.fakes import CLASSES, FakeCampaign, FakeLedger
-from campaign.serving import Caller, serving
+from campaign.serving import Caller, served, serving
 
-import aift_sklearn
 from aift_sklearn.campaign.server import create_app, serve
 from aift_sklearn.errors import AddressTakenError, DataError, ParameterError
 
@@ -467,33 +461,6 @@ def test_closing_answers_what_was_sent():
 
 
 # How it is started
-
-SERVE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from campaign.fakes import FakeCampaign
-from aift_sklearn.campaign.server import serve
-serve(FakeCampaign(), say=lambda text: print(text, flush=True), **eval(sys.argv[2]))
-"""
-
-
-@contextlib.contextmanager
-def served(**options):
-    """A process that serves a campaign, and the line in which it says where."""
-    here = str(Path(__file__).parents[1])
-    root = str(Path(aift_sklearn.__file__).parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, here, repr(options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": root},
-    )
-    with process:
-        try:
-            yield process, process.stdout.readline()
-        finally:
-            process.kill()
 
 
 def test_serving_says_where_and_ends_in_peace():

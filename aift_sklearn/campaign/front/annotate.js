@@ -244,7 +244,7 @@ class Outbox {
               pause(delay * (0.8 + 0.4 * Math.random())),
               new Promise((done) => (this.wake = done)),
             ]);
-            delay = Math.min(2 * delay, 10000);
+            delay = Math.min(2 * delay, 4000);
           } else throw error;
         }
       }
@@ -807,7 +807,8 @@ class Session {
   /** Put a question on the screen. */
   put(question) {
     this.pauseClock();
-    const present = { seconds: 0, seen: new Set(), why: null, ...question, shown: 0, since: 0, broken: "" };
+    const present = { seconds: 0, seen: new Set(), why: null, ...question };
+    Object.assign(present, { shown: 0, since: 0, broken: "", pictures: null });
     this.present = present;
     const ready = this.load(present.candidate);
     this.showPictures(null);
@@ -936,7 +937,7 @@ class Session {
       if (reply.progress && this.status) this.status.counts = reply.progress;
       if (item.name === "answers" && this.campaign.show !== "always") this.loadWhy(item.body.candidate);
       clearTimeout(this.soon);
-      this.soon = setTimeout(() => this.fetchStatus(), 1200);
+      this.soon = setTimeout(() => this.fetchStatus(), 500);
       if (!this.drawer.hidden) this.fetchHistory();
     }
     if (error) this.announce(`An answer was refused: ${error.message}`);
@@ -1210,6 +1211,8 @@ class Session {
     const present = this.present;
     this.refreshSaved();
     for (const button of this.buttons) button.disabled = !present;
+    if (present && present.pictures) this.stage.dataset.candidate = present.candidate;
+    else delete this.stage.dataset.candidate;
     this.undoButton.disabled = !this.annotator;
     const note = this.note;
     note.replaceChildren();
