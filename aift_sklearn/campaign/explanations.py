@@ -22,13 +22,13 @@ __all__ = ["Asked", "Explanation", "Predictions", "describe_pattern", "explain"]
 Array = NDArray[Any]
 
 _PATTERNS = {
-    "A": "uncertain in every view",
-    "B": "uncertain, and the views contradict each other: a label teaches most",
-    "C": "two camps of views, often noise of the augmentation",
-    "D": "certain, and all views agree",
-    "E": "certain, and all views agree",
-    "F": "certain but for some views",
-    "G": "certain but for some views",
+    "A": "unsure everywhere: every patch is near one half",
+    "B": "flat: the patches are unsure and contradict each other; a label teaches most",
+    "C": "two camps: some patches are sure of it and some of the opposite, usually noise",
+    "D": "sure: all patches agree",
+    "E": "sure: all patches agree",
+    "F": "sure, but for a few patches that stand out",
+    "G": "sure, but for a few patches that stand out",
 }
 
 
@@ -38,7 +38,7 @@ def describe_pattern(pattern: str) -> str:
     Examples
     --------
     >>> describe_pattern("A")
-    'uncertain in every view'
+    'unsure everywhere: every patch is near one half'
     """
     return _PATTERNS.get(pattern, "")
 

@@ -9,11 +9,12 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .explanations import describe_pattern
 from .records import Answer, Kind, Question
 from .served import Explains, Served
+from .stopping import PoolExhausted
 
 __all__ = [
-    "PATTERNS",
     "campaign_reply",
     "counts_of",
     "explained",
@@ -25,17 +26,8 @@ __all__ = [
     "stored_answer",
 ]
 
-PATTERNS = {
-    "A": "unsure everywhere: every patch is near one half",
-    "B": "flat: the patches are unsure and contradict each other; the most useful to label",
-    "C": "two camps: some patches are sure of it and some of the opposite, usually noise",
-    "D": "sure: every patch gives a high probability",
-    "E": "sure: every patch gives a low probability",
-    "F": "low, but for a few patches that stand out",
-    "G": "high, but for a few patches that stand out",
-}
-"""What the letters of `prediction_pattern` mean."""
-
+# The criterion that is met when nothing is left.
+_LAST = PoolExhausted.name
 # Keys of classes beyond the ninth: letters that the page does not use otherwise.
 _LETTERS = "qertyadfjklzcvbnmo"
 _COUNTS = ("n_asked", "n_open", "n_labelled", "n_skipped", "n_unsure")
@@ -139,8 +131,8 @@ def next_step(status: Mapping[str, Any]) -> str:
         return said or "The model learns from the answers. New questions appear by themselves."
     if training.get("state") == "failed":
         return f"The model could not learn: {said or 'the log of the server says why.'}"
-    if any(one.get("met") for one in status.get("stopping") or []):
-        return said or "All questions are answered, and the campaign has reached its aim."
+    if any(one.get("met") and one.get("name") == _LAST for one in status.get("stopping") or []):
+        return "Everything was asked for, and answered. Thank you."
     if counts_of(status)["n_open"]:
         return (
             "The questions that are left are with other annotators. "
@@ -153,12 +145,12 @@ def explained(candidate: str, found: Explains | None) -> dict[str, Any]:
     """What a model thinks of a candidate; its patches as PNG in base 64."""
     reply: dict[str, Any] = {"candidate": candidate, "score": None, "pattern": "", "meaning": ""}
     if found is None:
-        reason = "It was asked for before there was a model."
+        reason = "drawn at random: such candidates measure the model, and are never trained on"
         return reply | {"proba": None, "patches": [], "reason": reason}
     return reply | {
         "score": found.score,
         "pattern": found.pattern,
-        "meaning": PATTERNS.get(found.pattern, ""),
+        "meaning": describe_pattern(found.pattern),
         "proba": None if found.proba is None else found.proba.round(4).tolist(),
         "patches": [base64.b64encode(patch).decode("ascii") for patch in found.patches],
         "reason": found.reason,

@@ -33,7 +33,8 @@ def summarise(campaign: Campaign, annotator: str | None = None) -> dict[str, Any
     -------
     dict
         counts, rounds (with balanced accuracy on the yardstick and its interval), stopping,
-        yardstick, per_annotator (name → number of answers), speed, training and, where a name is given, own.
+        yardstick, per_annotator (name → number of answers), speed, training and, where a name is
+        given, own.
     """
     ledger, settings = campaign.ledger, campaign.settings
     progress, counts = campaign.progress(), ledger.counts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -251,11 +251,13 @@ class HeldOutInterval:
 class PoolExhausted:
     """Everything was asked for, and answered."""
 
+    name: ClassVar[str] = "pool exhausted"
+
     def judge(self, progress: Progress) -> Verdict:
         """Say whether it speaks for stopping."""
         left, waiting = progress.n_left, progress.n_open
         text = f"{left:,} candidates were not asked for yet, and {waiting:,} questions wait"
-        return Verdict("pool exhausted", left == 0 and waiting == 0, text)
+        return Verdict(self.name, left == 0 and waiting == 0, text)
 
 
 def default_criteria() -> Sequence[StoppingCriterion]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,12 +54,13 @@ def export_labels(
     kind : {"csv", "consensus", "label-studio", "coco"}, default="csv"
         "csv": every answer that counts, a row each. "consensus": one label for each candidate, as
         ``aift learn --labels`` takes them. "label-studio": the questions that wait, as tasks; the
-        project's configuration is written beside it, with the suffix .xml, and so are pictures of
-        candidates that are no files of their own. "coco": labels with boxes where there are any.
+        project's configuration is written beside it, with the suffix .xml, and pictures of the
+        candidates, in what lies around them, into a folder of its name. "coco": labels with boxes
+        where there are any.
     predictions : bool, optional
         As of `export_label_studio`.
     root : path-like, optional
-        The folder that Label Studio serves files from; by default that of the images.
+        The folder that Label Studio serves files from; by default that of ``out``.
 
     Returns
     -------
@@ -79,9 +82,13 @@ def export_labels(
     )
     done = {each.candidate for each in answers if each.kind != Kind.skip}
     waiting = [ask for ask in asks if ask.candidate not in done]
-    picture_of, served = _pictures(campaign, path, root)
     return export_label_studio(
-        path, waiting, campaign.settings, picture_of, root=served, predictions=predictions
+        path,
+        waiting,
+        campaign.settings,
+        _write_pictures(campaign, path),
+        root=path.parent if root is None else root,
+        predictions=predictions,
     )
 
 
@@ -104,24 +111,39 @@ def _place_of(campaign: Campaign) -> Callable[[str], Place]:
     return place
 
 
-def _pictures(
-    campaign: Campaign, out: Path, root: str | os.PathLike[str] | None
-) -> tuple[Callable[[str], Path], Path]:
-    """Files that Label Studio shows: the images themselves, or pictures written for it."""
-    source = Path(campaign.settings.source)
-    if source.is_dir() and hasattr(campaign.pool, "paths"):
-        return campaign.pool.path_of, as_path(root) if root is not None else source
-    folder = out.with_name(f"{out.stem}-images").absolute()
+def _write_pictures(campaign: Campaign, out: Path) -> Callable[[str], Path]:
+    """Pictures of candidates for a page, in a folder beside a file, by names that tell nothing."""
+    folder = out.with_suffix("").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    names: dict[str, Path] = {}
 
     def picture(candidate: str) -> Path:
-        # Names of candidates may hold what no name of a file does.
-        path = names.setdefault(candidate, folder / f"{len(names) + 1:06d}.png")
-        write_atomically(path, campaign.picture(candidate))
+        path = folder / f"{hashlib.sha256(candidate.encode()).hexdigest()[:20]}.png"
+        if not path.exists():
+            write_atomically(path, _seen_in_its_image(campaign, candidate))
         return path
 
-    return picture, as_path(root) if root is not None else folder.parent
+    return picture
+
+
+def _seen_in_its_image(campaign: Campaign, candidate: str) -> bytes:
+    """A candidate in what lies around it, with a frame where it does not fill the picture."""
+    found = campaign.pool.surroundings(candidate)
+    if found is None:
+        return campaign.picture(candidate)
+    from PIL import Image, ImageDraw
+
+    grey = found.pixels.shape[0] == 1
+    image = Image.fromarray(found.pixels[0] if grey else found.pixels.transpose(1, 2, 0))
+    if found.box != (0, 0, 1, 1):
+        image = image.convert("RGB")
+        draw = ImageDraw.Draw(image)
+        corners = [value * image.size[k % 2] for k, value in enumerate(found.box)]
+        box = [corners[0], corners[1], corners[2] - 1, corners[3] - 1]
+        draw.rectangle([box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1], outline=(0, 0, 0), width=3)
+        draw.rectangle(box, outline=(240, 228, 66), width=1)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def import_answers(

@@ -90,7 +90,9 @@ def test_tasks_for_label_studio(begun, tmp_path):
     assert len(tasks) == n == len(campaign.ledger.asks()) - 1
     answered = {answer.candidate for answer in campaign.ledger.current()}
     assert not answered & {task["data"]["aift_id"] for task in tasks}
-    assert tasks[0]["data"]["image"].endswith(f"d={tasks[0]['data']['aift_id']}")
+    name = tasks[0]["data"]["image"].partition("d=tasks/")[2]
+    assert (tmp_path / "tasks" / name).read_bytes() == campaign.picture(tasks[0]["data"]["aift_id"])
+    assert len(list((tmp_path / "tasks").iterdir())) == n
     config = ElementTree.parse(tmp_path / "tasks.xml").getroot()
     assert [each.get("value") for each in config.iter("Choice")][:2] == CLASSES
 
@@ -107,10 +109,12 @@ def test_boxes_get_pictures_of_their_own_and_coco_boxes(tmp_path):
         first = campaign.questions("ann")[0].candidate
         campaign.answer(first, "disc", "ann")
         assert export_labels(campaign, tmp_path / "t.json", "label-studio") == 3
-        written = sorted(path.name for path in (tmp_path / "t-images").iterdir())
-        assert written == ["000001.png", "000002.png", "000003.png"]
-        task = json.loads((tmp_path / "t.json").read_text())[0]
-        assert task["data"]["image"].endswith("d=t-images/000001.png")
+        written = list((tmp_path / "t").iterdir())
+        assert len(written) == 3
+        with Image.open(written[0]) as picture:
+            # The whole image, and a frame around the candidate.
+            assert picture.size == (90, 60)
+            assert (240, 228, 66) in {colour for _, colour in picture.getcolors()}
         export_labels(campaign, tmp_path / "coco.json", "coco")
         coco = json.loads((tmp_path / "coco.json").read_text())
         (annotation,) = [each for each in coco["annotations"] if "category_id" in each]

@@ -588,27 +588,27 @@ function patchGrid(why, classes, leading) {
 
 /** Accuracy by labels, with its interval. */
 function learningCurve(rounds) {
-  const known = rounds.filter((round) => Number.isFinite(round.accuracy));
+  const known = rounds.filter((round) => Number.isFinite(round.balanced));
   if (!known.length) return null;
-  const low = (round) => round.low ?? round.accuracy;
-  const high = (round) => round.high ?? round.accuracy;
+  const low = (round) => round.low ?? round.balanced;
+  const high = (round) => round.high ?? round.balanced;
   const floor = Math.max(0, Math.floor(10 * Math.min(...known.map(low)) - 0.5) / 10);
   const most = Math.max(...known.map((round) => round.n_labels), 1);
   const x = (round) => 40 + (264 * round.n_labels) / most;
   const y = (share) => 104 - (92 * (share - floor)) / (1 - floor);
   const picture = s("svg", { viewBox: "0 0 316 126", class: "aift-plot", role: "img" });
   const last = known.at(-1);
-  picture.append(s("title", {}, `Accuracy by labels, ${known.length} rounds; last ${percent(last.accuracy)}`));
+  picture.append(s("title", {}, `Balanced accuracy by labels, ${known.length} rounds; last ${percent(last.balanced)}`));
   for (const share of [floor, (1 + floor) / 2, 1]) {
     picture.append(s("line", { x1: 40, x2: 310, y1: y(share), y2: y(share), class: "aift-grid" }));
     picture.append(s("text", { x: 35, y: y(share) + 3.5, class: "aift-end" }, percent(share)));
   }
   const band = [...known.map((r) => [x(r), y(high(r))]), ...known.map((r) => [x(r), y(low(r))]).reverse()];
   picture.append(s("polygon", { points: band.join(" "), class: "aift-band" }));
-  picture.append(s("polyline", { points: known.map((r) => [x(r), y(r.accuracy)]).join(" "), class: "aift-line" }));
+  picture.append(s("polyline", { points: known.map((r) => [x(r), y(r.balanced)]).join(" "), class: "aift-line" }));
   for (const r of known) {
     picture.append(s("line", { x1: x(r), x2: x(r), y1: y(high(r)), y2: y(low(r)), class: "aift-whisker" }));
-    picture.append(s("circle", { cx: x(r), cy: y(r.accuracy), r: 3, class: "aift-point" }));
+    picture.append(s("circle", { cx: x(r), cy: y(r.balanced), r: 3, class: "aift-point" }));
   }
   picture.append(s("text", { x: 40, y: 121, class: "aift-mid" }, "0"));
   picture.append(s("text", { x: 304, y: 121, class: "aift-end" }, `${most} labels`));
@@ -626,9 +626,9 @@ function learningPanel(status) {
   );
   const curve = learningCurve(status.rounds || []);
   if (curve) {
-    const last = status.rounds.filter((round) => Number.isFinite(round.accuracy)).at(-1);
+    const last = status.rounds.filter((round) => Number.isFinite(round.balanced)).at(-1);
     const range = last.low === undefined || last.low === null ? "" : ` (${percent(last.low)} to ${percent(last.high)})`;
-    parts.push(curve, h("p", {}, `Accuracy ${percent(last.accuracy)}${range} after ${last.n_labels} labels.`));
+    parts.push(curve, h("p", {}, `Balanced accuracy ${percent(last.balanced)}${range} after ${last.n_labels} labels, on ${last.n_yardstick} images drawn at random.`));
   } else parts.push(h("p", { class: "aift-quiet" }, "The learning curve begins when the model has learnt once."));
   if (status.stopping && status.stopping.length) {
     parts.push(h("h3", {}, "When to stop"));
@@ -637,7 +637,7 @@ function learningPanel(status) {
         "ul",
         { class: "aift-stopping" },
         status.stopping.map((one) =>
-          h("li", { class: one.met ? "aift-met" : "" }, h("span", { "aria-label": one.met ? "met:" : "not met:" }, one.met ? "✓" : "○"), one.text || one.name),
+          h("li", { class: one.met ? "aift-met" : "" }, h("span", { "aria-label": one.met ? "met:" : "not met:" }, one.met ? "✓" : "○"), one.text ? `${one.name}: ${one.text}` : one.name),
         ),
       ),
     );
