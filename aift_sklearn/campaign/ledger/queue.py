@@ -10,7 +10,6 @@ of.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -109,44 +108,50 @@ def rebuild(connection: sa.Connection, *, adjudicate: bool) -> None:
         connection.execute(_ENQUEUE, open_ones)
 
 
-def _select_crowds() -> Any:
-    """Each crowd, and who it is: one look at the index for each, however many candidates."""
-    first = sa.select(sa.func.min(queue.c.crowd).label("crowd")).cte("crowds", recursive=True)
-    after, member = queue.alias("after"), queue.alias("member")
-    following = (
-        sa.select(sa.func.min(after.c.crowd)).where(after.c.crowd > first.c.crowd).scalar_subquery()
-    )
-    crowds = first.union_all(sa.select(following).where(first.c.crowd.is_not(None)))
-    readers = (
-        sa.select(member.c.readers)
-        .where(member.c.crowd == crowds.c.crowd)
-        .limit(1)
-        .scalar_subquery()
-    )
-    return sa.select(crowds.c.crowd, readers).where(crowds.c.crowd.is_not(None))
+_ORDER = (queue.c.round.desc(), queue.c.rank, queue.c.candidate)
 
 
-def _select_first_of_crowd() -> Any:
+def _select_crowds() -> sa.Select[Any]:
+    """Each crowd, who it is, and where it begins: a look at the index, however many they are."""
+    lowest = sa.select(sa.func.min(queue.c.crowd).label("crowd")).cte("crowds", recursive=True)
+    after, first = queue.alias("after"), queue.alias("first")
+    following = sa.select(sa.func.min(after.c.crowd)).where(after.c.crowd > lowest.c.crowd)
+    crowds = lowest.union_all(
+        sa.select(following.scalar_subquery()).where(lowest.c.crowd.is_not(None))
+    )
+    begins = sa.select(queue.c.candidate).where(queue.c.crowd == crowds.c.crowd)
+    begins = begins.order_by(*_ORDER).limit(1)
+    return sa.select(
+        first.c.crowd, first.c.readers, first.c.round, first.c.rank, first.c.candidate
+    ).join_from(crowds, first, first.c.candidate == begins.scalar_subquery())
+
+
+def _select_open_of_crowd() -> sa.Select[Any]:
     others, own = leases.alias("others"), leases.alias("own")
-    n_leased = (
-        sa.select(sa.func.count())
-        .select_from(others)
-        .where(others.c.candidate == queue.c.candidate)
-        .scalar_subquery()
-    )
+    n_leased = sa.select(sa.func.count()).where(others.c.candidate == queue.c.candidate)
     is_own = sa.exists().where(
         own.c.candidate == queue.c.candidate, own.c.annotator == sa.bindparam("annotator")
     )
     return (
         sa.select(*ASK)
         .join_from(queue, asks, asks.c.candidate == queue.c.candidate)
-        .where(queue.c.crowd == sa.bindparam("crowd"), queue.c.missing > n_leased, ~is_own)
-        .order_by(queue.c.round.desc(), queue.c.rank, queue.c.candidate)
+        .where(
+            queue.c.crowd == sa.bindparam("crowd"),
+            queue.c.missing > n_leased.scalar_subquery(),
+            ~is_own,
+        )
+        .order_by(*_ORDER)
         .limit(sa.bindparam("n"))
     )
 
 
-_CROWDS, _FIRST_OF_CROWD = _select_crowds(), _select_first_of_crowd()
+_CROWDS, _OPEN_OF_CROWD = _select_crowds(), _select_open_of_crowd()
+
+_Order = tuple[int, int, str]
+
+
+def _order_of(ask: Ask) -> _Order:
+    return -ask.round, ask.rank, ask.candidate
 
 
 def find_open(connection: sa.Connection, annotator: str, n: int) -> list[Ask]:
@@ -154,9 +159,16 @@ def find_open(connection: sa.Connection, annotator: str, n: int) -> list[Ask]:
 
     Leases that have expired must have been removed.
     """
+    crowds: list[tuple[_Order, str]] = [
+        ((-number, rank, candidate), crowd)
+        for crowd, readers, number, rank, candidate in connection.execute(_CROWDS)
+        if annotator not in readers
+    ]
     found: list[Ask] = []
-    for crowd, readers in connection.execute(_CROWDS).all():
-        if annotator not in readers:
-            values = {"annotator": annotator, "crowd": crowd, "n": n}
-            found += map(ask_of, connection.execute(_FIRST_OF_CROWD, values))
-    return heapq.nsmallest(n, found, key=lambda ask: (-ask.round, ask.rank, ask.candidate))
+    for begins, crowd in sorted(crowds):
+        if len(found) == n and _order_of(found[-1]) < begins:
+            break
+        values = {"annotator": annotator, "crowd": crowd, "n": n}
+        found += map(ask_of, connection.execute(_OPEN_OF_CROWD, values))
+        found = sorted(found, key=_order_of)[:n]
+    return found

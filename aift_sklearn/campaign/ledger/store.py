@@ -16,7 +16,7 @@ from .engines import engine_of_file, engine_of_postgresql
 from .reasons import reason_of
 from .sql import sa
 
-__all__ = ["Clock", "Store", "Writing"]
+__all__ = ["Store", "Writing"]
 
 Clock = Callable[[], datetime.datetime]
 """Tells the time, with its zone."""
