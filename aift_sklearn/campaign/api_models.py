@@ -22,6 +22,7 @@ __all__ = [
     "ErrorReply",
     "HistoryReply",
     "NameSent",
+    "Nothing",
     "Progress",
     "QuestionsReply",
     "QuestionsSent",
@@ -100,6 +101,10 @@ class UndoSent(NameSent):
     """Take back the latest answer."""
 
     uid: Uid
+
+
+class Nothing(BaseModel):
+    """No more than that it is done."""
 
 
 class ErrorReply(BaseModel):

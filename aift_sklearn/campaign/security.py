@@ -46,6 +46,8 @@ HEADERS = {
 }
 """Headers of every reply."""
 
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_RAW.append((b"cache-control", b"no-store"))
 _READS = ("GET", "HEAD")
 # Files that are in everybody's package, and hold nothing of a campaign.
 _OPEN = "/front/"
@@ -161,10 +163,12 @@ class _Headers:
     """Headers of a request, by name in small letters."""
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self._raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in raw:
+            self._values.setdefault(name, []).append(value)
 
     def all(self, name: str) -> list[str]:
-        return [value for each, value in self._raw if each == name]
+        return [value.decode("latin-1") for value in self._values.get(name.encode(), ())]
 
     def one(self, name: str) -> str:
         values = self.all(name)
@@ -183,11 +187,9 @@ class _Reply:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            given = {name for name, _ in message.get("headers", [])}
-            ours = HEADERS | {"cache-control": "no-store"}
-            more = [(name.encode(), value.encode()) for name, value in ours.items()]
-            added = [pair for pair in more if pair[0] not in given]
-            message = {**message, "headers": [*message.get("headers", []), *added]}
+            given = message.get("headers", [])
+            names = {name.lower() for name, _ in given}
+            message["headers"] = [*given, *(pair for pair in _RAW if pair[0] not in names)]
         await self._send(message)
 
 

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import signal
 import socket
+import sys
+import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,7 +37,7 @@ except ImportError as error:
         error.name or "fastapi", extra="campaign", purpose="the page of a campaign"
     ) from error
 
-from .routes import api_routes, page_routes
+from .routes import add_api, add_page
 
 __all__ = ["create_app", "serve"]
 
@@ -110,8 +113,8 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(api_routes(Desk(campaign, write, work)))
-    app.include_router(page_routes())
+    add_api(app, Desk(campaign, write, work))
+    add_page(app)
     app.add_exception_handler(AIFTError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     app.add_exception_handler(HTTPException, _tell_in_json)
@@ -145,7 +148,7 @@ def serve(
     open_browser: bool = False,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve a campaign's page until Ctrl-C, or a signal to end.
+    """Serve a campaign's page until Ctrl-C; a signal to end ends the program by SystemExit.
 
     Parameters
     ----------
@@ -197,7 +200,24 @@ def serve(
         say(f"The page is at {address}")
         if open_browser:
             webbrowser.open(address)
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt), _ending_by_exit():
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _ending_by_exit() -> Iterator[None]:
+    """Let a signal to end unwind the program, so that whoever opened a ledger closes it.
+
+    uvicorn answers what is under way, and then sends itself the signal that it got.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _choose_token(host: str, token: str | bool | None) -> str | None:
