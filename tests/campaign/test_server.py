@@ -218,7 +218,11 @@ def test_the_state_is_counted_now_and_then_however_many_ask(caller, campaign):
         ({"training": {"state": "idle", "text": ""}}, "All questions are answered"),
         ({"training": {"state": "learning", "text": "Round 3 learns."}}, "Round 3 learns."),
         ({"training": {"state": "failed", "text": "no memory"}}, "could not learn: no memory"),
-        ({"training": {}, "stopping": [{"met": True}]}, "reached its aim"),
+        (
+            {"training": {}, "stopping": [{"name": "pool exhausted", "met": True}]},
+            "Everything was asked for",
+        ),
+        ({"training": {}, "stopping": [{"name": "labels agree", "met": True}]}, "New ones appear"),,
     ],
 )
 def test_who_has_answered_all_is_told_what_happens_next(caller, campaign, state, expected):
@@ -316,14 +320,14 @@ def test_what_was_seen_before_the_answer_is_recorded_with_it(show):
     assert grace.visible == ()
 
 
-def test_before_there_is_a_model_there_is_a_reason(campaign):
+def test_what_was_drawn_at_random_has_a_reason(campaign):
     campaign.explanation = lambda candidate: None
     with serving(campaign) as port:
         caller = Caller(port)
         caller.answer("Ada", "cell-000", CLASSES[0])
         reply = caller.get("/api/why?candidate=cell-000&annotator=Ada")[2]
     assert (reply["score"], reply["proba"], reply["patches"]) == (None, None, [])
-    assert "before there was a model" in reply["reason"]
+    assert "drawn at random" in reply["reason"]
 
 
 # The server
