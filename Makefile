@@ -1,7 +1,7 @@
 # make demo    the main job: a whole labelling campaign on real tissue, its report and its model
 # make test    lint, types and all tests
 # make test-oldest   the tests that meet other packages, with their oldest supported releases
-# make test-faults   processes and nodes that are lost while a pool is scored, in minutes
+# make test-faults   processes and nodes that are lost while a pool is scored or labelled, in minutes
 # make mutants   whether tests notice errors put into the code; writes docs/mutation.md
 # make bench   the pool pass against its peers; writes docs/performance.md
 # make evidence   docs/evidence.md and the README's tables from the kept campaigns (EVIDENCE=--run: anew, in hours)
