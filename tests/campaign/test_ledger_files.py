@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import re
 import sqlite3
@@ -297,6 +298,27 @@ def test_statistics_of_sqlite_are_no_strangers(files):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO notes (time, kind, text, content) VALUES ({}, 'x', '', '[')",
+        "INSERT INTO notes (time, kind, text, content) VALUES ('?', 'x', '', '{{}}')",
+        "INSERT INTO asks VALUES ('z', 0, 0, 'evil', NULL, '', '[]', 1)",
+        "INSERT INTO settings (time, content) VALUES ({}, '')",
+    ],
+)
+def test_values_that_no_ledger_has_are_told(files, change):
+    with files.create() as ledger:
+        fill(ledger)
+    with raw(ledger.where) as connection:
+        connection.execute(change.format("'2026-03-01T12:00:00.000000+00:00'"))
+    with (
+        Ledger.open(ledger.where) as ledger,
+        pytest.raises(LedgerError, match=r"holds a value that no ledger has .* damaged"),
+    ):
+        contents(ledger)
+
+
+@pytest.mark.parametrize(
     ("statement", "named_in_error"),
     [
         ("DROP TRIGGER answers_append_only ON answers", "'answers_append_only' of 'answers'"),
@@ -528,6 +550,14 @@ def test_passwords_are_not_shown(schemas, where):
     address = addresses.find_address(where)
     assert "s3cret" not in repr(address) + str(address) + address.shown
     assert address.hide("of s3cret%2F, s3cret/") == "of ***, ***"
+
+
+def test_a_ledger_needs_sqlalchemy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    for module in [m for m in sys.modules if m.startswith("aift_sklearn.campaign.ledger")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(MissingDependencyError, match=r'pip install "\.\[campaign\]"'):
+        importlib.import_module("aift_sklearn.campaign.ledger")
 
 
 def test_postgresql_needs_its_driver(monkeypatch):

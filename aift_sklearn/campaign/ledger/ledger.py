@@ -159,12 +159,12 @@ class Ledger:
         """
         return change_settings(self._store, values)
 
-    def add_round(self, what: Round, asks: Sequence[Ask]) -> Round:
+    def add_round(self, round: Round, asks: Sequence[Ask]) -> Round:
         """Add a round and what it asks, in one step.
 
         Parameters
         ----------
-        what : Round
+        round : Round
             Its number is that of the last one plus 1; the first is 0.
         asks : sequence of Ask
             Candidates; their ``round`` becomes this one.
@@ -179,7 +179,7 @@ class Ledger:
         DataError
             If the number is another, or a candidate was asked for before.
         """
-        return add_round(self._store, what, asks)
+        return add_round(self._store, round, asks)
 
     def add_asks(self, asks: Sequence[Ask]) -> list[Ask]:
         """Ask for more in the present round; see `add_round`."""

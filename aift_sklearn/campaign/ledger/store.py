@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import LedgerError
+from ..._optional import one_line
+from ...errors import AIFTError, LedgerError
 from .addresses import Address
 from .engines import engine_of_file, engine_of_postgresql
 from .reasons import reason_of
@@ -79,8 +80,16 @@ class Store:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Read what was committed before, all of one moment."""
-        with self._connected({} if self.is_file else _READING) as connection:
-            yield connection
+        try:
+            with self._connected({} if self.is_file else _READING) as connection:
+                yield connection
+        except AIFTError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise LedgerError(
+                f"{self.address.shown} holds a value that no ledger has ({one_line(error)}): it is "
+                "damaged, or was changed by something else. Go on with a backup."
+            ) from error
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writing]:
