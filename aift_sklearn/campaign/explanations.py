@@ -176,8 +176,7 @@ def explain(ask: Ask, files: Sequence[Path]) -> Explanation | None:
 def _reason(ask: Ask) -> str:
     if ask.purpose == Purpose.typical:
         return "typical of the pool: before there is a model, such candidates are asked for first"
-    said = describe_pattern(ask.pattern)
-    return f"round {ask.round}, score {ask.score or 0:.2f}" + (f": {said}" if said else "")
+    return f"the model of round {ask.round} asked for it"
 
 
 def _write(path: Path, **arrays: Array) -> None:
