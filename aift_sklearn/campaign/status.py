@@ -5,21 +5,31 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from .ledger import Ledger
 from .records import Kind, Purpose
-from .stopping import RoundProgress, default_criteria
+from .settings import Settings
+from .stopping import Progress, RoundProgress, default_criteria
 
-if TYPE_CHECKING:
-    from .campaign import Campaign
-
-__all__ = ["describe", "summarise"]
+__all__ = ["Summed", "describe", "summarise"]
 
 # Answers that the speed is taken from.
 _LAST = 20
 
 
-def summarise(campaign: Campaign, annotator: str | None = None) -> dict[str, Any]:
+class Summed(Protocol):
+    """A campaign, as far as it is summed up."""
+
+    ledger: Ledger
+    settings: Settings
+    training: dict[str, str]
+
+    def progress(self) -> Progress:
+        """Sum up its rounds."""
+
+
+def summarise(campaign: Summed, annotator: str | None = None) -> dict[str, Any]:
     """Sum up a campaign as JSON values.
 
     Parameters

@@ -192,9 +192,30 @@ class FakeCampaign:
         self.around = around
         self.training = {"state": "idle", "text": "The model waits for answers."}
         self.rounds = [
-            {"round": 0, "n_labels": 20, "accuracy": 0.58, "low": 0.44, "high": 0.71},
-            {"round": 1, "n_labels": 40, "accuracy": 0.72, "low": 0.58, "high": 0.83},
-            {"round": 2, "n_labels": 60, "accuracy": 0.81, "low": 0.68, "high": 0.9},
+            {
+                "round": 0,
+                "n_labels": 20,
+                "balanced": 0.58,
+                "low": 0.44,
+                "high": 0.71,
+                "n_yardstick": 40,
+            },
+            {
+                "round": 1,
+                "n_labels": 40,
+                "balanced": 0.72,
+                "low": 0.58,
+                "high": 0.83,
+                "n_yardstick": 40,
+            },
+            {
+                "round": 2,
+                "n_labels": 60,
+                "balanced": 0.81,
+                "low": 0.68,
+                "high": 0.9,
+                "n_yardstick": 40,
+            },
         ]
 
     def picture(self, candidate):

@@ -222,7 +222,7 @@ def test_the_state_is_counted_now_and_then_however_many_ask(caller, campaign):
             {"training": {}, "stopping": [{"name": "pool exhausted", "met": True}]},
             "Everything was asked for",
         ),
-        ({"training": {}, "stopping": [{"name": "labels agree", "met": True}]}, "New ones appear"),,
+        ({"training": {}, "stopping": [{"name": "labels agree", "met": True}]}, "New ones appear"),
     ],
 )
 def test_who_has_answered_all_is_told_what_happens_next(caller, campaign, state, expected):
