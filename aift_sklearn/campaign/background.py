@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .records import Kind, Purpose
+from ..errors import AIFTError
+from .beginning import label_state
+from .ledger.counts import Counts
+from .records import Purpose
 
 if TYPE_CHECKING:
     from .campaign import Campaign
 
-__all__ = ["BackgroundLearner", "wants_to_ask", "wants_to_learn"]
+__all__ = ["BackgroundLearner", "what_is_due"]
 
 # Seconds between two looks at the ledger, and before a training that failed is tried again.
 _PAUSE, _AFTER_FAILURE = 1.0, 60.0
@@ -27,26 +30,26 @@ _RUNNING_LOW = 0.25
 _SAID = 500
 
 
-def wants_to_learn(campaign: Campaign) -> bool:
-    """Whether there is enough new, or too little left to ask, so that a round is due."""
+def what_is_due(campaign: Campaign) -> str:
+    """Tell what a campaign wants: "learn", "ask", or nothing.
+
+    It learns once there is enough new, or, where few questions are left, anything new: a
+    correction too. It asks where it has not yet, and where all that was asked for was skipped, or
+    left as unsure.
+    """
     ledger, batch = campaign.ledger, campaign.settings.batch
-    last = ledger.rounds()[-1]
-    asks = [ask for ask in ledger.asks() if ask.purpose != Purpose.yardstick]
-    current = ledger.current()
-    labelled = {each.candidate for each in current if each.kind == Kind.label}
-    answered = {each.candidate for each in current if each.kind != Kind.skip}
-    new = sum(ask.candidate in labelled for ask in asks) - last.n_labels
-    waiting = sum(ask.candidate not in answered for ask in asks if ask.round == last.number)
-    if new <= 0:
-        return False
-    is_low = waiting <= _RUNNING_LOW * batch and new >= batch / 2
-    return new >= batch or is_low or waiting == 0
-
-
-def wants_to_ask(campaign: Campaign) -> bool:
-    """Whether a campaign has asked for nothing yet but the yardstick."""
-    asks = campaign.ledger.asks()
-    return not any(ask.purpose in (Purpose.typical, Purpose.model) for ask in asks)
+    rounds, asks = ledger.rounds(), ledger.asks()
+    chosen = [ask for ask in asks if ask.purpose in (Purpose.typical, Purpose.model)]
+    if not chosen:
+        return "ask"
+    seen = {each.candidate for each in ledger.current()}
+    waiting = sum(ask.candidate not in seen for ask in chosen if ask.round == rounds[-1].number)
+    now, was = label_state(ledger), rounds[-1].parameters.get("labels") or {"n": 0, "digest": ""}
+    new = now.n - was["n"]
+    few = waiting <= _RUNNING_LOW * batch
+    if now.n and (new >= batch or (few and now.digest != was["digest"])):
+        return "learn"
+    return "" if waiting else "ask"
 
 
 class BackgroundLearner:
@@ -85,8 +88,8 @@ class BackgroundLearner:
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
-        # What the ledger held when a command had nothing to do.
-        self._in_vain: tuple[int, int] | None = None
+        # What the ledger held when there was nothing to do.
+        self._in_vain: Counts | None = None
 
     @property
     def pid(self) -> int | None:
@@ -118,18 +121,20 @@ class BackgroundLearner:
             self._end.wait(self._pause)
 
     def _due(self) -> str:
-        if time.monotonic() < self._not_before or self._seen() == self._in_vain:
+        if time.monotonic() < self._not_before:
             return ""
-        if wants_to_ask(self._campaign):
-            return "ask"
-        return "learn" if wants_to_learn(self._campaign) else ""
-
-    def _seen(self) -> tuple[int, int]:
-        counts = self._campaign.ledger.counts()
-        return counts.n_asked, counts.n_answers
+        seen = self._campaign.ledger.counts()
+        if seen == self._in_vain:
+            return ""
+        due = what_is_due(self._campaign)
+        if not due:
+            # Not to be read again until something changes.
+            self._in_vain = seen
+        return due
 
     def _start(self, what: str) -> None:
-        before = self._seen(), len(self._campaign.ledger.rounds())
+        ledger = self._campaign.ledger
+        before = ledger.counts(), len(ledger.rounds())
         text = "training on the new labels" if what == "learn" else "looking for typical candidates"
         self._campaign.training = {"state": "learning", "text": text}
         self._process = subprocess.Popen(
@@ -151,16 +156,19 @@ class BackgroundLearner:
             self._fail(why or f"the process ended by signal {-process.returncode}")
         else:
             self._campaign.training = {"state": "idle", "text": ""}
-            after = self._seen(), len(self._campaign.ledger.rounds())
-            self._in_vain = before[0] if after == before else None
+            after = ledger.counts(), len(ledger.rounds())
+            self._in_vain = after[0] if after == before else None
 
     def _fail(self, why: str) -> None:
+        self._not_before = time.monotonic() + self._after_failure
         self._campaign.training = {
             "state": "failed",
-            "text": f"the last training failed, and the model before it goes on: {why}",
+            "text": "the last training failed; it is tried again, and labelling goes on",
+            "detail": why,
         }
-        self._not_before = time.monotonic() + self._after_failure
-        self._campaign.ledger.note("learning failed", why)
+        # A ledger that cannot be written now can be later.
+        with contextlib.suppress(AIFTError, OSError):
+            self._campaign.ledger.note("learning failed", why)
 
 
 def _command_in(folder: Path, trusted: Sequence[str]) -> Callable[[str], Sequence[str]]:

@@ -47,20 +47,24 @@ def back_up(campaign: Campaign, out: str | os.PathLike[str] | None = None) -> Pa
     copy = CampaignFolder(as_path(out))
     copy.prepare()
     campaign.ledger.backup(copy.sqlite)
-    for name in ("models", "rounds"):
-        if (source.path / name).is_dir():
-            _copy_tree(source.path / name, copy.path / name)
+    _copy_files(source.path / "rounds", copy.path / "rounds")
+    _copy_files(source.beginning, copy.beginning)
+    for each in campaign.ledger.rounds():
+        if each.model:
+            _copy_files(source.model(each.number), copy.model(each.number))
     copy.finish()
     return copy.path
 
 
-def _copy_tree(source: Path, to: Path) -> None:
-    """Copy files; those that a round in the making replaces meanwhile are of no round yet."""
-
-    def copy(one: str, other: str) -> str:
+def _copy_files(source: Path, to: Path) -> None:
+    """Copy the files of a folder; what is removed meanwhile, as a former model, is left out."""
+    try:
+        found = sorted(path for path in source.iterdir() if path.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    to.mkdir(parents=True)
+    for path in found:
         try:
-            return str(shutil.copy2(one, other))
+            shutil.copy2(path, to / path.name)
         except FileNotFoundError:
-            return other
-
-    shutil.copytree(source, to, copy_function=copy)
+            continue

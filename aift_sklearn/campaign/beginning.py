@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +13,81 @@ import numpy as np
 
 from ..errors import DataError
 from ..pools import ArrayPool, Pool, open_sized
+from .agreement import consensus
+from .ledger import Ledger
 from .records import Ask, Purpose, Round
 from .settings import Settings
 from .yardstick import draw_yardstick
 
-__all__ = ["Source", "open_source", "plan_round_zero"]
+__all__ = [
+    "LabelState",
+    "Source",
+    "fingerprints",
+    "is_nameable",
+    "label_state",
+    "open_source",
+    "plan_round_zero",
+]
 
+# Characters of a candidate's name in a ledger.
+_LONGEST = 500
+# Of these it is noted how they look, to tell another pool.
+_LOOKED_AT = 32
 # Candidates drawn at random that every model predicts, beside the yardstick.
 _WATCHED = 300
+
+
+class LabelState(NamedTuple):
+    """What labels there are, to tell whether there are others.
+
+    Attributes
+    ----------
+    n : int
+        Candidates with a label that readers agree on, those of the yardstick not counted.
+    digest : str
+        Of candidates and labels.
+    """
+
+    n: int
+    digest: str
+
+
+def label_state(ledger: Ledger) -> LabelState:
+    """Tell what labels a ledger holds that a model may be taught."""
+    labels = consensus(ledger.asks(), ledger.current())
+    text = json.dumps(sorted(labels.items()))
+    return LabelState(len(labels), hashlib.sha256(text.encode()).hexdigest()[:20])
+
+
+def is_nameable(candidate: str) -> bool:
+    """Whether a ledger can keep the name of a candidate.
+
+    Examples
+    --------
+    >>> is_nameable("a/b.png"), is_nameable("b.png ")
+    (True, False)
+    """
+    return 0 < len(candidate) <= _LONGEST and candidate == candidate.strip() and _is_text(candidate)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
+
+
+def fingerprints(pool: Pool, ids: Sequence[str]) -> dict[str, str]:
+    """Tell how candidates look: id → hash, of those that are there and can be read."""
+    known = set(pool.ids.tolist())
+    inside = [name for name in ids if name in known]
+    images = pool[pool.rows_of(inside)] if inside else []
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16]
+        for name, image in zip(inside, images, strict=True)
+        if name not in pool.broken
+    }
 
 
 class Source(NamedTuple):
@@ -94,6 +163,10 @@ def plan_round_zero(pool: Pool, settings: Settings) -> tuple[Round, list[Ask]]:
         If fewer than two candidates can be read.
     """
     pool = pool.sound()
+    odd = [name for name in pool.ids.tolist() if not is_nameable(name)]
+    for name in odd:
+        pool.broken[name] = "a name with spaces at its ends, or too long; rename it"
+    pool = pool.sound()
     if len(pool) < 2:
         raise DataError(
             f"{len(pool)} candidates can be read; expected two or more. 'aift scan' tells what is "
@@ -121,6 +194,7 @@ def plan_round_zero(pool: Pool, settings: Settings) -> tuple[Round, list[Ask]]:
         "watched": [name for name in watched if name not in pool.broken],
         "n_pool": len(pool.sound()),
         "note": drawn.note,
+        "fingerprints": fingerprints(pool, wanted[:_LOOKED_AT]),
     }
     first = yardstick[: max(1, settings.batch // 2)]
     asks = [

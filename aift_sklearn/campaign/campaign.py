@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["Campaign"]
 
 Box = tuple[float, float, float, float]
+
+# Seconds for which settings are not read again.
+_FRESH = 2.0
+_CHANGEABLE = (
+    "name", "classes", "batch", "show", "readers", "overlap", "adjudicate", "guidance"
+)  # fmt: skip
 
 
 class Campaign:
@@ -91,7 +99,8 @@ class Campaign:
         self.folder, self.ledger, self.trusted = folder, ledger, tuple(trusted)
         self._pool, self._estimator = pool, estimator
         self._opening = threading.Lock()
-        self.settings = Settings.from_json(ledger.settings)
+        self._settings = Settings.from_json(ledger.settings)
+        self._read_at = time.monotonic()
         self.training = {"state": "idle", "text": ""}
 
     @classmethod
@@ -156,15 +165,16 @@ class Campaign:
             **({"model": "custom"} if estimator is not None else {}) | settings,
         )
         round_, asks = plan_round_zero(opened.pool, kept)
-        if estimator is not None:
-            _save_beginning(estimator, where.beginning)
         book = Ledger.create(ledger or where.sqlite, kept.to_json())
         try:
             book.add_round(round_, asks)
+            if estimator is not None:
+                _save_beginning(estimator, where.beginning)
             where.finish(ledger)
             return cls(where, book, pool=opened.pool, estimator=estimator, trusted=trusted)
         except BaseException:
             book.close()
+            where.clear()
             raise
 
     @classmethod
@@ -198,7 +208,8 @@ class Campaign:
         where = CampaignFolder(folder)
         book = Ledger.open(where.ledger())
         try:
-            opened = None if pool is None else open_source(pool, {}).pool
+            options = Settings.from_json(book.settings).pool
+            opened = None if pool is None else open_source(pool, options).pool
             return cls(where, book, pool=opened, estimator=estimator, trusted=trusted)
         except BaseException:
             book.close()
@@ -217,6 +228,14 @@ class Campaign:
     def __repr__(self) -> str:
         """Say what it is, in a line."""
         return f"Campaign({str(self.folder.path)!r}, classes={list(self.settings.classes)})"
+
+    @property
+    def settings(self) -> Settings:
+        """What it is about, as another process may have changed it a moment ago."""
+        if time.monotonic() - self._read_at > _FRESH:
+            self._settings = Settings.from_json(self.ledger.settings)
+            self._read_at = time.monotonic()
+        return self._settings
 
     @property
     def name(self) -> str:
@@ -247,12 +266,31 @@ class Campaign:
         Parameters
         ----------
         **settings
-            Of `Settings`, such as guidance, batch, or classes with one more. A class that was
-            taken out stays in the answers, and is not trained on.
+            Of `Settings`: name, guidance, batch, show, readers, overlap, adjudicate; or classes,
+            with more of them at the end.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such setting, it is settled when a campaign begins, or its value is out
+            of its range.
         """
-        changed = Settings.from_json(self.settings.to_json() | settings)
-        self.ledger.change_settings(changed.to_json())
-        self.settings = changed
+        settled = sorted(settings.keys() - set(_CHANGEABLE))
+        if settled:
+            raise ParameterError(
+                f"{', '.join(settled)} cannot be changed; expected some of "
+                f"{', '.join(_CHANGEABLE)}. The others are settled when a campaign begins."
+            )
+        now = Settings.from_json(self.ledger.settings)
+        changed = dataclasses.replace(now, **settings)
+        if changed.classes[: len(now.classes)] != now.classes:
+            raise ParameterError(
+                f"classes={list(changed.classes)}; expected {list(now.classes)}, as they are, and "
+                "more of them at the end: answers and predictions are told by them."
+            )
+        kept = changed.to_json()
+        self.ledger.change_settings({name: kept[name] for name in settings})
+        self._settings, self._read_at = changed, time.monotonic()
 
     # --- questions and answers ----------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from .pictures import to_bytes_image
 from .records import Ask, Purpose
 from .settings import Settings
 
-__all__ = ["Batch", "choose", "mix", "watch"]
+__all__ = ["Batch", "choose", "look_at", "mix", "watch"]
 
 Array = NDArray[Any]
 
@@ -63,35 +63,65 @@ def choose(pool: Pool, n: int, learner: AIFTLearner, settings: Settings, seed: i
         The most useful candidates first.
     """
     found = ask_next(pool, n, learner=learner, random_state=seed)
+    purpose = Purpose.model if _is_fitted(learner) else Purpose.typical
+    return look_at(found.ids, found.images, purpose, learner, settings, seed)
+
+
+def look_at(
+    ids: Sequence[str],
+    images: Array,
+    purpose: Purpose,
+    learner: AIFTLearner,
+    settings: Settings,
+    seed: int,
+) -> Batch:
+    """Look at candidates as a model does: patches, probabilities, scores and patterns.
+
+    Parameters
+    ----------
+    ids : sequence of str, length b
+        Candidates.
+    images : ndarray of shape (b, C, H, W)
+        They themselves.
+    purpose : Purpose
+        Why they are asked for.
+    learner, settings, seed
+        As of `choose`.
+    """
     estimator = learner.estimator
-    is_fitted = hasattr(estimator, "estimator_")
     transformer = getattr(estimator, "patches_", None)
     if transformer is None:
-        transformer = fit_patches(estimator.patches, found.images, np.random.RandomState(seed))
-    patches = found.images[:, None] if transformer is None else transformer.transform(found.images)
+        transformer = fit_patches(estimator.patches, images, np.random.RandomState(seed))
+    patches = images[:, None] if transformer is None else transformer.transform(images)
     seen = np.stack([[to_bytes_image(patch) for patch in each] for each in patches])
-    if not is_fitted:
-        asks = [Ask(name, k, Purpose.typical) for k, name in enumerate(found.ids)]
-        return Batch(asks, Asked(found.ids, seen, None))
-    P = _in_order(estimator.predict_patch_proba(found.images), estimator.classes_, settings.classes)
+    names = list(ids)
+    if not _is_fitted(learner):
+        return Batch(
+            [Ask(name, k, purpose) for k, name in enumerate(names)], Asked(names, seen, None)
+        )
+    P = _in_order(estimator.predict_patch_proba(images), estimator.classes_, settings.classes)
     scores, patterns, mean = patch_consistency(P), prediction_pattern(P), P.mean(axis=1)
     asks = [
         Ask(
             name,
             k,
-            Purpose.model,
+            purpose,
             score=float(scores[k]),
             pattern=str(patterns[k]),
             proba=tuple(mean[k].round(6).tolist()),
         )
-        for k, name in enumerate(found.ids)
+        for k, name in enumerate(names)
     ]
-    return Batch(asks, Asked(found.ids, seen, P.astype(np.float32)))
+    return Batch(asks, Asked(names, seen, P.astype(np.float32)))
+
+
+def _is_fitted(learner: AIFTLearner) -> bool:
+    return hasattr(learner.estimator, "estimator_")
 
 
 def mix(
     asks: Sequence[Ask],
-    yardstick: Sequence[str],
+    drawn: Sequence[Ask],
     settings: Settings,
     *,
     first_rank: int,
@@ -103,8 +133,8 @@ def mix(
     ----------
     asks : sequence of Ask
         What was chosen, in order.
-    yardstick : sequence of str
-        Candidates of the yardstick to ask for now.
+    drawn : sequence of Ask
+        Those of the yardstick.
     settings : Settings
         Tells how many people read each.
     first_rank : int
@@ -115,12 +145,12 @@ def mix(
     Examples
     --------
     >>> settings = Settings("cells", ("a", "b"), "images")
-    >>> mixed = mix([Ask("x", 0), Ask("y", 1)], ["z"], settings, first_rank=5, seed=0)
+    >>> drawn = [Ask("z", 0, Purpose.yardstick)]
+    >>> mixed = mix([Ask("x", 0), Ask("y", 1)], drawn, settings, first_rank=5, seed=0)
     >>> [ask.rank for ask in mixed], sorted(ask.candidate for ask in mixed)
     ([5, 6, 7], ['x', 'y', 'z'])
     """
     rng = np.random.default_rng(seed)
-    drawn = [Ask(name, 0, Purpose.yardstick) for name in yardstick]
     # Each keeps its order; where those of the yardstick stand is drawn.
     is_drawn = np.zeros(len(asks) + len(drawn), dtype=bool)
     is_drawn[rng.choice(len(is_drawn), len(drawn), replace=False)] = True

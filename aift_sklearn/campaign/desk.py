@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -41,6 +42,8 @@ _AHEAD = 2
 _EXPLANATIONS = 32 << 20
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -176,6 +179,10 @@ class Desk:
             self._status_until = began + 60
             try:
                 self._status = await self._work(self._campaign.status)
+            except (AIFTError, OSError):
+                # What is stored is stored, whether or not it can be summed up.
+                _log.exception("the campaign could not be summed up")
+                self._status = self._status or {"counts": {}}
             finally:
                 now = time.monotonic()
                 self._status_until = now + max(_FRESH, _RARELY * (now - began))
@@ -210,7 +217,8 @@ class Desk:
         self._refuse_unasked(candidate)
         ledger = self._campaign.ledger
         if self._campaign.settings.show == "after" and not any(
-            answer.annotator == annotator for answer in ledger.current_of(candidate)
+            answer.annotator == annotator and answer.kind is not Kind.skip
+            for answer in ledger.current_of(candidate)
         ):
             raise HiddenError("what the model thinks is shown once you have answered.")
         return set(ledger.seen(annotator, candidate))

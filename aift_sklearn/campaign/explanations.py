@@ -159,9 +159,10 @@ def explain(ask: Ask, files: Sequence[Path]) -> Explanation | None:
     Returns
     -------
     Explanation or None
-        None of candidates that no model or rule chose.
+        None of candidates that were not asked for, but imported. Those of the yardstick are told
+        like all others, by which nobody can tell them apart.
     """
-    if ask.purpose in (Purpose.yardstick, Purpose.imported):
+    if ask.purpose is Purpose.imported:
         return None
     for path in files:
         asked = Asked.read(path)
@@ -174,9 +175,8 @@ def explain(ask: Ask, files: Sequence[Path]) -> Explanation | None:
 
 
 def _reason(ask: Ask) -> str:
-    if ask.purpose == Purpose.typical:
-        return "typical of the pool: before there is a model, such candidates are asked for first"
-    return f"the model of round {ask.round} asked for it"
+    # The same for what a model chose and what was drawn at random.
+    return f"asked for in round {ask.round}" + ("" if ask.round else ", before there was a model")
 
 
 def _write(path: Path, **arrays: Array) -> None:

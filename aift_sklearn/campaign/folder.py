@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..errors import DataError, ParameterError
 __all__ = ["CampaignFolder"]
 
 _HEAD = "campaign.json"
+# Options of a URL that are passwords too.
+_SECRETS = ("password", "sslpassword")
 _FORMAT, _VERSION = "aift-sklearn campaign", 1
 
 
@@ -60,6 +63,14 @@ class CampaignFolder:
                 f"{self.path} holds other files; expected an empty folder, or a path for a new one."
             )
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what `prepare` found empty, where a campaign could not be begun."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def finish(self, ledger: str | None = None) -> None:
         """Write the head of a new campaign, once all else is there: from now on it can be opened.
@@ -155,5 +166,5 @@ def _without_password(url: str) -> str:
         host=known.host,
         port=known.port,
         database=known.database,
-        query=known.query,
+        query={name: value for name, value in known.query.items() if name not in _SECRETS},
     ).render_as_string(hide_password=False)

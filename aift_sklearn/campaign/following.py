@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DataError
 from .agreement import consensus
 from .explanations import Predictions
 from .folder import CampaignFolder
 from .ledger import Ledger
-from .records import Answer, Ask, Round
+from .records import Answer, Ask, Purpose, Round
 from .settings import Settings
 from .stopping import Progress, RoundProgress
 from .yardstick import measure
@@ -44,7 +45,9 @@ def follow_progress(folder: CampaignFolder, ledger: Ledger, settings: Settings) 
             continue
         now = _predictions(folder, each)
         predicted = {} if now is None else now.labels()
-        of_round = [ask for ask in asks if ask.round == each.number and ask.proba]
+        of_round = [
+            ask for ask in asks if ask.round == each.number and ask.purpose is Purpose.model
+        ]
         n_asked, n_foreseen = _count_foreseen(of_round, labels, settings)
         found.append(
             RoundProgress(
@@ -82,17 +85,18 @@ def _count_open(asks: Sequence[Ask], answers: Sequence[Answer]) -> int:
 def _count_foreseen(
     asks: Sequence[Ask], labels: Mapping[str, str], settings: Settings
 ) -> tuple[int, int]:
-    known = [ask for ask in asks if ask.candidate in labels]
+    known = [ask for ask in asks if ask.candidate in labels and ask.proba]
     right = [
-        len(ask.proba) == len(settings.classes)
-        and settings.classes[int(np.argmax(ask.proba))] == labels[ask.candidate]
+        # Classes are only ever added, at the end.
+        settings.classes[int(np.argmax(ask.proba))] == labels[ask.candidate]
         for ask in known
     ]
     return len(known), sum(right)
 
 
 def _expected_errors(asks: Sequence[Ask]) -> float | None:
-    return float(np.mean([1 - max(ask.proba) for ask in asks])) if asks else None
+    errors = [1 - max(ask.proba) for ask in asks if ask.proba]
+    return float(np.mean(errors)) if errors else None
 
 
 def _kappa(before: Predictions, now: Predictions) -> float | None:
@@ -112,7 +116,11 @@ def _kappa(before: Predictions, now: Predictions) -> float | None:
 
 def _predictions(folder: CampaignFolder, round_: Round) -> Predictions | None:
     path = folder.predictions(round_.number)
-    return _read_predictions(str(path), path.stat().st_mtime_ns) if path.exists() else None
+    try:
+        return _read_predictions(str(path), path.stat().st_mtime_ns)
+    except (OSError, DataError):
+        # Missing or damaged: the round is told without what it predicted.
+        return None
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,10 +18,11 @@ from ..models import build_model
 from ..persistence import hash_of, load, save
 from ..pools import Pool
 from .agreement import consensus
-from .choosing import Batch, choose, mix, watch
+from .beginning import fingerprints, is_nameable, label_state
+from .choosing import Batch, choose, look_at, mix, watch
 from .folder import CampaignFolder
 from .ledger import Ledger
-from .records import Ask, Round
+from .records import Ask, Purpose, Round
 from .settings import Settings
 
 __all__ = ["LearntRound", "Workshop"]
@@ -90,7 +91,9 @@ class Workshop:
             If another process is learning.
         """
         with self._alone():
+            self._check_pool()
             rounds = self.ledger.rounds()
+            state = label_state(self.ledger)
             labels = self.trainable()
             if not labels:
                 raise DataError(
@@ -122,6 +125,7 @@ class Workshop:
                         "anew": learnt.anew,
                         "left_out": learnt.left_out,
                         "n_broken": len(self.pool.broken),
+                        "labels": state._asdict(),
                     },
                     seed,
                     learnt.n_labels,
@@ -134,8 +138,10 @@ class Workshop:
     def ask(self, n: int) -> list[Ask]:
         """Ask for more by the last good model; without one, for the most typical candidates."""
         with self._alone():
+            self._check_pool()
             rounds = self.ledger.rounds()
-            learner = self.last_model(rounds) or self.beginning()
+            # One that lacks a class that was added asks better than none.
+            learner = self.last_model(rounds, whole=False) or self.beginning()
             number = rounds[-1].number
             asked = self.ledger.asks()
             rank = 1 + max((ask.rank for ask in asked if ask.round == number), default=-1)
@@ -175,10 +181,30 @@ class Workshop:
             return AIFTLearner(estimator)
         if self.estimator is not None:
             begun: AIFTLearner = clone(as_learner(self.estimator))
-            return begun
-        return as_learner(load(self.folder.beginning, trusted=self.trusted))
+        else:
+            begun = as_learner(load(self.folder.beginning, trusted=self.trusted))
+        if begun.estimator.get_params(deep=False).get("classes", ()) is None:
+            begun.estimator.set_params(classes=list(settings.classes))
+        return begun
 
-    def last_model(self, rounds: list[Round]) -> AIFTLearner | None:
+    def _check_pool(self) -> None:
+        """Refuse a pool in which ids mean other candidates than they did."""
+        was = self._plan("fingerprints")
+        if not was:
+            return
+        now = fingerprints(self.pool, list(was))
+        other = [name for name, value in now.items() if value != was[name]]
+        if other or len(now) < len(was) / 2:
+            what = (
+                f"{other[0]!r} is another image" if other else f"{len(now)} of {len(was)} are left"
+            )
+            raise DataError(
+                f"the pool is not the one that the campaign was begun on: of {len(was)} images "
+                f"looked at then {what}. Labels would be taught with wrong images; open the "
+                "campaign with its own pool, read as it was read then."
+            )
+
+    def last_model(self, rounds: list[Round], *, whole: bool = True) -> AIFTLearner | None:
         """Load the last model that is whole, or None where there is none.
 
         Raises
@@ -186,10 +212,11 @@ class Workshop:
         UntrustedModelError, UnsupportedModelError
             If it is whole, and what it needs was not given.
         """
+        first = rounds[-1].number - _KEPT
         supplied = None if self.estimator is None else as_learner(self.estimator)
         for each in reversed(rounds):
             path = self.folder.model(each.number)
-            if not each.model:
+            if not each.model or each.number <= first:
                 continue
             try:
                 if hash_of(path) != each.model:
@@ -198,7 +225,7 @@ class Workshop:
             except (ModelFileError, DataError, OSError) as error:
                 self.ledger.note("model", f"the model of round {each.number} is left: {error}")
                 continue
-            if self._fits(found):
+            if not whole or self._fits(found):
                 return as_learner(found)
         return None
 
@@ -213,20 +240,30 @@ class Workshop:
         """Choose a batch of a round, with its share of the yardstick; what was seen is kept."""
         asked = {ask.candidate for ask in self.ledger.asks()}
         yardstick = [name for name in self.set_aside() if name not in asked]
-        drawn = yardstick[: max(1, n // 2)]
         inside = self._of_set_aside_groups(self.pool.ids.tolist())
         left = self.pool.sound().without(asked | set(self.set_aside()) | inside)
-        batch = self._batch(left, n, learner, seed)
-        asks = mix(
-            [] if batch is None else batch.asks,
-            drawn,
-            self.settings,
-            first_rank=first_rank,
-            seed=seed,
-        )
-        if batch is not None:
-            batch.asked.write(self.folder.next_explanation(number))
-        return asks
+        left = left.without([name for name in left.ids.tolist() if not is_nameable(name)])
+        batches = [self._batch(left, n, learner, seed)]
+        batches.append(self._drawn(yardstick[: max(1, n // 2)], learner, seed))
+        for batch in batches:
+            if batch is not None:
+                # One file for each: nothing in it tells the candidates apart.
+                batch.asked.write(self.folder.next_explanation(number))
+        asks, drawn = ([] if batch is None else batch.asks for batch in batches)
+        return mix(asks, drawn, self.settings, first_rank=first_rank, seed=seed)
+
+    def _drawn(self, names: list[str], learner: AIFTLearner, seed: int) -> Batch | None:
+        """Look at candidates of the yardstick as at all others."""
+        known = set(self.pool.ids.tolist())
+        names = [name for name in names if name in known]
+        if not names:
+            return None
+        images = self.pool[self.pool.rows_of(names)]
+        sound = [k for k, name in enumerate(names) if name not in self.pool.broken]
+        if not sound:
+            return None
+        kept = [names[k] for k in sound]
+        return look_at(kept, images[sound], Purpose.yardstick, learner, self.settings, seed)
 
     def _batch(self, left: Pool, n: int, learner: AIFTLearner, seed: int) -> Batch | None:
         while n := min(n, len(left)):
@@ -242,8 +279,13 @@ class Workshop:
 
     def _of_set_aside_groups(self, names: Any) -> set[str]:
         groups = set(self._plan("groups"))
-        if not groups or self.pool.groups is None:
+        if not groups:
             return set()
+        if self.pool.groups is None:
+            raise DataError(
+                "the campaign keeps whole groups from training, and the pool that was given has "
+                "none; open it with its groups, as the campaign was begun."
+            )
         inside = np.isin(self.pool.groups, list(groups))
         return set(self.pool.ids[inside].tolist()) & set(names)
 
@@ -256,7 +298,9 @@ class Workshop:
 
     def _tidy(self, number: int) -> None:
         for old in range(1, number - _KEPT + 1):
-            _remove_folder(self.folder.model(old))
+            # The round stands, whether or not there is room for more.
+            with contextlib.suppress(OSError):
+                _remove_folder(self.folder.model(old))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -110,10 +110,16 @@ def status_reply(status: Mapping[str, Any], annotator: str | None) -> dict[str, 
         "counts": counts_of(status),
         "yours": None if annotator is None else int(each.get(annotator, 0)),
         "rounds": list(status.get("rounds") or []),
-        "training": dict(status.get("training") or {"state": "idle", "text": ""}),
+        "training": _training(status),
         "stopping": list(status.get("stopping") or []),
         "speed": status.get("speed"),
     }
+
+
+def _training(status: Mapping[str, Any]) -> dict[str, str]:
+    """What learns now; how a failure looked is for the log, and for the ledger's notes."""
+    training = status.get("training") or {}
+    return {"state": str(training.get("state", "idle")), "text": str(training.get("text", ""))}
 
 
 def next_step(status: Mapping[str, Any]) -> str:
@@ -145,7 +151,7 @@ def explained(candidate: str, found: Explains | None) -> dict[str, Any]:
     """What a model thinks of a candidate; its patches as PNG in base 64."""
     reply: dict[str, Any] = {"candidate": candidate, "score": None, "pattern": "", "meaning": ""}
     if found is None:
-        reason = "drawn at random: such candidates measure the model, and are never trained on"
+        reason = "it came with its label, from elsewhere"
         return reply | {"proba": None, "patches": [], "reason": reason}
     return reply | {
         "score": found.score,

@@ -22,8 +22,11 @@ class Summed(Protocol):
     """A campaign, as far as it is summed up."""
 
     ledger: Ledger
-    settings: Settings
     training: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        """What it is about."""
 
     def progress(self) -> Progress:
         """Sum up its rounds."""

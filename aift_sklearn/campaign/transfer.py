@@ -6,12 +6,13 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._checks import check_option
 from .._writing import as_path, write_atomically
-from ..errors import DataError
+from ..errors import DataError, ParameterError
 from .exchange import (
     Imported,
     Place,
@@ -82,9 +83,17 @@ def export_labels(
     )
     done = {each.candidate for each in answers if each.kind != Kind.skip}
     waiting = [ask for ask in asks if ask.candidate not in done]
+    n_classes = len(campaign.classes)
+    # Of a class that was added later a model knew nothing.
+    full = [
+        replace(ask, proba=(*ask.proba, *[0.0] * (n_classes - len(ask.proba))))
+        if ask.proba
+        else ask
+        for ask in waiting
+    ]
     return export_label_studio(
         path,
-        waiting,
+        full,
         campaign.settings,
         _write_pictures(campaign, path),
         root=path.parent if root is None else root,
@@ -191,10 +200,24 @@ def import_answers(
     if store:
         taken = {answer.candidate for answer in found.answers}
         if wanted := [ask for ask in new if ask.candidate in taken]:
-            ledger.add_asks(wanted)
+            _add(campaign, wanted)
         for answer in found.answers:
             ledger.answer(answer)
     return found
+
+
+def _add(campaign: Campaign, wanted: list[Ask]) -> None:
+    """Add candidates, unless a model may be choosing some of them now."""
+    lock = campaign.folder.lock()
+    if not lock.acquire():
+        raise ParameterError(
+            f"{lock.holder()} is learning or asking in {campaign.folder.path}, and might choose "
+            "the same candidates; import once it is done."
+        )
+    try:
+        campaign.ledger.add_asks(wanted)
+    finally:
+        lock.release()
 
 
 def _not_asked(campaign: Campaign, reading: Reading, asks: list[Ask]) -> list[Ask]:

@@ -15,6 +15,8 @@ Array = NDArray[Any]
 
 # Most of the groups that are kept from training.
 _SHARE = 0.2
+# Fewer groups than these tell little; so many are set aside of three times as many.
+_FEW = 5
 _RESAMPLES, _LEVEL = 2000, 0.95
 
 
@@ -68,8 +70,8 @@ def draw_yardstick(
     ids : sequence of str, length n
         The pool.
     groups : ndarray of str, or None
-        Patient or slide of each. At most a fifth of the groups, and no more than ``n``, are set
-        aside; candidates are drawn from them at random.
+        Patient or slide of each. A fifth of the groups, or five where there are few, and no more
+        than ``n``, are set aside; candidates are drawn from them at random.
     n : int
         How many. At most a half of the pool is taken.
     rng : Generator
@@ -90,21 +92,30 @@ def draw_yardstick(
     if groups is None or names is None or len(names) < 2:
         note = "" if groups is None else "all candidates are of one group, which training sees too"
         return Yardstick(ids[rng.choice(len(ids), n, replace=False)].tolist(), [], note)
-    most = max(1, min(n, math.ceil(_SHARE * len(names))))
-    chosen: list[str] = []
-    inside = np.zeros(len(ids), dtype=bool)
-    for name in rng.permutation(names)[:most]:
-        of_group = groups == name
-        if chosen and (inside | of_group).sum() > len(ids) // 2:
-            continue
-        chosen.append(str(name))
-        inside |= of_group
-    rows = np.flatnonzero(inside)
+    chosen = _choose_groups(groups, n, rng)
+    rows = np.flatnonzero(np.isin(groups, chosen))
     drawn = rng.choice(rows, min(n, len(rows)), replace=False)
-    note = (
-        "" if len(drawn) == n else f"{len(drawn)} candidates, all there are in the groups set aside"
-    )
-    return Yardstick(ids[drawn].tolist(), sorted(chosen), note)
+    notes = []
+    if len(drawn) < n:
+        notes.append(f"{len(drawn)} candidates, all there are in the groups set aside")
+    if len(chosen) < _FEW:
+        notes.append(f"of {len(chosen)} groups, which tell little: intervals are wide")
+    return Yardstick(ids[drawn].tolist(), sorted(chosen), "; ".join(notes))
+
+
+def _choose_groups(groups: Array, n: int, rng: np.random.Generator) -> list[str]:
+    """Draw groups to set aside, with at most half of all candidates; at least the smallest."""
+    names, sizes = np.unique(groups, return_counts=True)
+    size_of = dict(zip(names.tolist(), sizes.tolist(), strict=True))
+    share = math.ceil(_SHARE * len(names))
+    most = max(1, min(n, max(share, min(_FEW, len(names) // 3))))
+    chosen: list[str] = []
+    room = len(groups) // 2
+    for name in rng.permutation(names).tolist():
+        if size_of[name] <= room and len(chosen) < most:
+            chosen.append(name)
+            room -= size_of[name]
+    return chosen or [min(names.tolist(), key=lambda name: (size_of[name], name))]
 
 
 def measure(
@@ -150,22 +161,22 @@ def measure(
     counts = np.zeros((group.max() + 1, len(truth), 2))
     np.add.at(counts, (group, y), np.stack([np.ones(len(right)), right], axis=1))
     rng = np.random.default_rng(seed)
-    n = len(counts)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
-    drawn = np.einsum("rg,gkc->rkc", times, counts)
-    accuracy = drawn[..., 1].sum(axis=1) / drawn[..., 0].sum(axis=1)
-    low, high = _widened(accuracy, right.mean(), len(right))
-    recalls = _recalls(drawn)
-    balanced_low, balanced_high = _widened(recalls, float(_recalls(counts.sum(axis=0))), len(y))
-    return Performance(
-        len(right),
-        float(right.mean()),
-        low,
-        high,
-        float(_recalls(counts.sum(axis=0))),
-        balanced_low,
-        balanced_high,
+    n_groups = len(counts)
+    times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
+    drawn = np.einsum("rg,gkc->rkc", times.astype(np.float64), counts)
+    widen = _Widening(counts)
+    right_of, of_each = counts.sum(axis=0)[:, 1], counts.sum(axis=0)[:, 0]
+    accuracy, balanced = float(right.mean()), float(np.mean(right_of / of_each))
+    centre, half = widen.wilson(np.array([right.sum()]), np.array([len(right)]))
+    drawn_accuracy = drawn[..., 1].sum(axis=1) / drawn[..., 0].sum(axis=1)
+    low, high = _interval(drawn_accuracy, accuracy, centre[0], half[0])
+    # The mean over the classes: centres are averaged, and halves add up as errors do.
+    centres, halves = widen.wilson(right_of, of_each)
+    combined = float(np.sqrt((halves**2).sum())) / len(halves)
+    balanced_low, balanced_high = _interval(
+        _recalls(drawn), balanced, float(centres.mean()), combined
     )
+    return Performance(len(right), accuracy, low, high, balanced, balanced_low, balanced_high)
 
 
 def _recalls(counts: Array) -> Array:
@@ -174,17 +185,59 @@ def _recalls(counts: Array) -> Array:
         return np.asarray(np.nanmean(counts[..., 1] / counts[..., 0], axis=-1))
 
 
-def _widened(drawn: Array, value: float, n: int) -> tuple[float, float]:
-    """Interval of the bootstrap, not narrower than Wilson's of as many candidates.
+class _Widening:
+    """Wilson's intervals for candidates that come in groups.
+
+    Candidates of a group are alike, so they count for fewer: by the design effect, of the
+    correlation within groups that an analysis of variance finds. Few groups tell little of it, so
+    quantiles are those of Student's t.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (G, K, 2)
+        Candidates of each group and class, and those of them that are right.
+    """
+
+    def __init__(self, counts: Array) -> None:
+        from scipy.stats import t
+
+        of, right = counts.sum(axis=1).T
+        self._share = _effective(of, right) / of.sum()
+        n_groups = len(of)
+        self._z = float(t.ppf((1 + _LEVEL) / 2, n_groups - 1)) if n_groups > 1 else np.inf
+
+    def wilson(self, right: Array, of: Array) -> tuple[Array, Array]:
+        """Centres and halves of the intervals of shares."""
+        if not np.isfinite(self._z):
+            return np.full(len(of), 0.5), np.full(len(of), 0.5)
+        n, value, z2 = of * self._share, right / of, self._z**2
+        centre = (value + z2 / (2 * n)) / (1 + z2 / n)
+        half = self._z / (1 + z2 / n) * np.sqrt(value * (1 - value) / n + z2 / (4 * n * n))
+        return centre, half
+
+
+def _effective(of: Array, right: Array) -> float:
+    """Independent candidates that so many of groups are worth."""
+    n, n_groups = of.sum(), len(of)
+    if n_groups < 2 or n_groups == n:
+        return float(n_groups if n_groups < 2 else n)
+    shares, mean = right / of, right.sum() / n
+    between = (of * (shares - mean) ** 2).sum() / (n_groups - 1)
+    within = (of * shares * (1 - shares)).sum() / (n - n_groups)
+    typical = (n - (of**2).sum() / n) / (n_groups - 1)
+    total = between + (typical - 1) * within
+    # Where all are right, or all wrong, nothing tells how alike they are.
+    alike = 1.0 if total == 0 else float(np.clip((between - within) / total, 0, 1))
+    return float(n / (1 + ((of**2).sum() / n - 1) * alike))
+
+
+def _interval(drawn: Array, value: float, centre: float, half: float) -> tuple[float, float]:
+    """Interval of the bootstrap, not narrower than the other one.
 
     Where all are right, or few are labelled, every draw of the bootstrap is alike, and tells
     nothing.
     """
-    from scipy.stats import norm
-
-    z = float(norm.ppf((1 + _LEVEL) / 2))
-    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return max(0.0, min(float(low), centre - half)), min(1.0, max(float(high), centre + half))
+    low, high = min(low, centre - half, value), max(high, centre + half, value)
+    return max(0.0, float(low)), min(1.0, float(high))

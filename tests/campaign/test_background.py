@@ -10,8 +10,10 @@ from PIL import Image
 from samples import make_blobs
 
 from aift_sklearn.campaign import Campaign
-from aift_sklearn.campaign.background import BackgroundLearner, wants_to_ask, wants_to_learn
+from aift_sklearn.campaign.background import BackgroundLearner, what_is_due
+from aift_sklearn.campaign.beginning import label_state
 from aift_sklearn.campaign.records import Ask, Purpose, Round
+from aift_sklearn.errors import LedgerError
 
 CLASSES = ["disc", "empty"]
 
@@ -48,45 +50,69 @@ def answer_yardstick(campaign):
 
 
 def test_a_round_is_due_when_little_is_left_to_ask(campaign):
-    assert wants_to_ask(campaign)
-    assert not wants_to_learn(campaign)
+    assert what_is_due(campaign) == "ask"
     answer_yardstick(campaign)
     # The yardstick is never trained on.
-    assert not wants_to_learn(campaign)
+    assert what_is_due(campaign) == "ask"
     ask_typical(campaign)
-    assert not wants_to_ask(campaign)
+    assert what_is_due(campaign) == ""
     answer(campaign, 5)
-    assert not wants_to_learn(campaign)
+    assert what_is_due(campaign) == ""
     answer(campaign, 1)
-    assert wants_to_learn(campaign)
+    assert what_is_due(campaign) == "learn"
 
 
-def test_skips_alone_are_nothing_to_learn(campaign):
+@pytest.mark.parametrize("kind", ["skip", "unsure"])
+def test_where_nothing_came_of_a_batch_another_is_asked_for(campaign, kind):
     answer_yardstick(campaign)
     ask_typical(campaign)
-    answer(campaign, 8, kind="skip")
-    assert not wants_to_learn(campaign)
+    answer(campaign, 8, kind=kind)
+    assert what_is_due(campaign) == "ask"
+
+
+def test_skips_do_not_hold_up_what_was_labelled(campaign):
+    answer_yardstick(campaign)
+    ask_typical(campaign)
+    answer(campaign, 4, kind="skip")
+    answer(campaign, 4)
+    assert what_is_due(campaign) == "learn"
+
+
+def learn(campaign, n_left=8):
+    """Add a round that knows what there is, and asks for some of what is left."""
+    names = [name for name in campaign.pool.ids.tolist() if campaign.ledger.ask_of(name) is None]
+    number = campaign.ledger.rounds()[-1].number + 1
+    state = label_state(campaign.ledger)
+    campaign.ledger.add_round(
+        Round(number, "hash", {"labels": state._asdict()}, 0, state.n),
+        [Ask(name, k, Purpose.model, proba=(0.5, 0.5)) for k, name in enumerate(names[:n_left])],
+    )
 
 
 def test_a_new_round_waits_for_new_answers(campaign):
     answer_yardstick(campaign)
     ask_typical(campaign)
     answer(campaign, 8)
-    assert wants_to_learn(campaign)
-    left = [name for name in campaign.pool.ids.tolist() if campaign.ledger.ask_of(name) is None]
-    campaign.ledger.add_round(
-        Round(1, "hash", {}, 0, 8),
-        [Ask(name, k, Purpose.model, proba=(0.5, 0.5)) for k, name in enumerate(left[:8])],
-    )
-    assert not wants_to_learn(campaign)
+    assert what_is_due(campaign) == "learn"
+    learn(campaign)
+    assert what_is_due(campaign) == ""
 
 
-def test_the_last_answers_of_a_pool_are_learnt_too(campaign):
+def test_the_last_answers_of_a_pool_and_corrections_are_learnt_too(campaign):
     answer_yardstick(campaign)
     ask_typical(campaign, 3)
-    answer(campaign, 3)
-    campaign.ledger.add_round(Round(1, "hash", {}, 0, 2), [])
-    assert wants_to_learn(campaign)
+    answer(campaign, 2)
+    learn(campaign, 0)
+    answer(campaign, 1)
+    assert what_is_due(campaign) == "learn"
+    learn(campaign, 0)
+    assert what_is_due(campaign) == "ask"
+    taught = label_state(campaign.ledger)
+    aside = campaign.ledger.rounds()[0].parameters["yardstick"]
+    name = next(a.candidate for a in campaign.ledger.current() if a.candidate not in aside)
+    campaign.answer(name, "empty", "ann")
+    assert label_state(campaign.ledger) != taught
+    assert what_is_due(campaign) == "learn"
 
 
 def wait_for(condition, seconds=30):
@@ -126,7 +152,7 @@ def test_a_training_that_fails_is_told_and_tried_again(campaign, tmp_path):
     )
     with BackgroundLearner(campaign, python(code), pause=0.05, after_failure=0.2):
         wait_for(lambda: campaign.training["state"] == "failed")
-        assert "the disk is full" in campaign.training["text"]
+        assert campaign.training["detail"] == "the disk is full"
         # Labelling goes on.
         answer(campaign, 1)
         wait_for(lambda: len((tmp_path / "ran").read_text()) >= 2)
@@ -142,13 +168,13 @@ def test_a_training_that_is_killed_is_told(campaign):
         assert campaign.training["state"] == "learning"
         os.kill(learner.pid, signal.SIGKILL)
         wait_for(lambda: campaign.training["state"] == "failed")
-    assert "signal 9" in campaign.training["text"]
+    assert "signal 9" in campaign.training["detail"]
 
 
 def test_a_command_that_does_not_exist_is_told(campaign):
     with BackgroundLearner(campaign, lambda what: ["/no/such/command"], pause=0.05):
         wait_for(lambda: campaign.training["state"] == "failed")
-    assert "No such file" in campaign.training["text"]
+    assert "No such file" in campaign.training["detail"]
 
 
 def test_the_end_ends_it(campaign):
@@ -159,3 +185,26 @@ def test_the_end_ends_it(campaign):
     assert time.monotonic() - start < 30
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+class Failing:
+    """A ledger that cannot be read nor written for a while."""
+
+    def __init__(self, ledger):
+        self._ledger, self.fails = ledger, True
+
+    def __getattr__(self, name):
+        if self.fails:
+            raise LedgerError("the database has gone away.")
+        return getattr(self._ledger, name)
+
+
+def test_a_ledger_that_is_away_for_a_while_ends_nothing(campaign, tmp_path):
+    code = f"open({str(tmp_path / 'ran')!r}, 'a').write('x')"
+    ledger = campaign.ledger
+    campaign.ledger = away = Failing(ledger)
+    with BackgroundLearner(campaign, python(code), pause=0.02, after_failure=0.1):
+        wait_for(lambda: campaign.training["state"] == "failed")
+        away.fails = False
+        wait_for((tmp_path / "ran").exists)
+    campaign.ledger = ledger
