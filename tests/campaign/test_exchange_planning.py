@@ -55,14 +55,14 @@ def test_what_is_wrong_is_listed_and_the_rest_is_taken():
         ("b", "chen"): (Kind.unsure, "", None),
     }
     assert plan.describe() == [
-        "2 answers to store, 0 of them corrections; 0 are stored already",
-        "1 unknown ids, not taken:",
+        "2 answers to store, 0 of them corrections; 0 stored already",
+        "unknown ids, not taken (1):",
         "  line 3: 'A' was not asked for",
-        "1 unknown labels, not taken:",
+        "unknown labels, not taken (1):",
         "  line 4: 'Cat' is none of ['cat', 'cow', 'dog']",
-        "1 duplicates, not taken:",
+        "duplicates, not taken (1):",
         "  line 5: the same as line 2",
-        "3 conflicts, not taken:",
+        "conflicts, not taken (3):",
         "  line 9: several labels in one answer",
         "  line 6: ben says 'cat' and 'dog' of 'b'",
         "  line 7: ben says 'cat' and 'dog' of 'b'",
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_listed_and_the_rest_is_taken():
 def test_only_a_few_of_many_are_shown():
     many = [Entry(f"x{k}", "anna", label="cat", where=f"line {k}") for k in range(9)]
     lines = plan_import(reading(*many), ASKS, [], CLASSES).describe()
-    assert lines[1] == "9 unknown ids, not taken:"
+    assert lines[1] == "unknown ids, not taken (9):"
     assert len(lines) == 8
     assert lines[-1] == "  and 4 more"
 
@@ -179,6 +179,15 @@ def test_uids_that_none_should_be_are_made_anew(uid):
     plan = plan_import(reading(Entry("a", "anna", label="cat", uid=uid)), ASKS, [], CLASSES)
     assert plan.answers[0].uid.startswith("label-studio-")
     assert len(plan.answers[0].uid) <= 80
+
+
+def test_digits_in_a_uid_that_are_no_time_do_no_harm():
+    uid = f"label-studio-99999999T999999999999-{'0' * 32}"
+    held = Answer(uid, "a", "anna", label="cat", time=at(5))
+    later = reading(Entry("a", "anna", label="dog", time=at(6)))
+    assert plan_import(later, ASKS, [held], CLASSES).corrections == 1
+    earlier = reading(Entry("a", "anna", label="dog", time=at(4)))
+    assert len(plan_import(earlier, ASKS, [held], CLASSES).conflicts) == 1
 
 
 EVENTS = st.lists(

@@ -147,16 +147,17 @@ class Imported:
         Examples
         --------
         >>> Imported(unchanged=3).describe()
-        ['0 answers to store, 0 of them corrections; 3 are stored already']
+        ['0 answers to store, 0 of them corrections; 3 stored already']
         """
+        n = len(self.answers)
         lines = [
-            f"{len(self.answers)} answers to store, {self.corrections} of them corrections; "
-            f"{self.unchanged} are stored already"
+            f"{n} answer{'' if n == 1 else 's'} to store, {self.corrections} of them corrections; "
+            f"{self.unchanged} stored already"
         ]
         for name in ("unknown_ids", "unknown_labels", "duplicates", "conflicts"):
             listed: tuple[Listed, ...] = getattr(self, name)
             if listed:
-                lines.append(f"{len(listed)} {name.replace('_', ' ')}, not taken:")
+                lines.append(f"{name.replace('_', ' ')}, not taken ({len(listed)}):")
                 lines += [f"  {one}" for one in listed[:_SHOWN]]
                 lines += [f"  and {len(listed) - _SHOWN} more"] if len(listed) > _SHOWN else []
         return lines

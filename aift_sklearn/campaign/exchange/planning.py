@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -69,8 +70,8 @@ def plan_import(
     >>> plan = plan_import(reading, [Ask("a.png", 1), Ask("b.png", 2)], [], ["cyst"])
     >>> for line in plan.describe():
     ...     print(line)
-    1 answers to store, 0 of them corrections; 0 are stored already
-    1 unknown labels, not taken:
+    1 answer to store, 0 of them corrections; 0 stored already
+    unknown labels, not taken (1):
       line 3: 'cist' is none of ['cyst']
     """
     listed: dict[str, list[Listed]] = {
@@ -200,7 +201,9 @@ def _time_of(answer: Answer) -> datetime.datetime | None:
     """When an answer was given: by the other tool, where it came from there."""
     made = _MADE_HERE.fullmatch(answer.uid)
     if made:
-        return datetime.datetime.strptime(made[1], _STAMP).replace(tzinfo=datetime.UTC)
+        # Anybody may send digits that are no time.
+        with contextlib.suppress(ValueError):
+            return datetime.datetime.strptime(made[1], _STAMP).replace(tzinfo=datetime.UTC)
     time = answer.time
     return time if time is None or time.tzinfo else time.replace(tzinfo=datetime.UTC)
 
