@@ -5,7 +5,7 @@ Usage: python benchmarks/label_studio.py --bccd FOLDER --label-studio COMMAND [-
 Label Studio is installed apart from this package, in an environment of its own (pip install
 label-studio); COMMAND is its `label-studio`. It also needs Chromium and its driver. Checks that
 every answer comes back, once, whatever the classes are called, and draws the pictures of
-docs/label-studio.md. Takes five minutes or more.
+docs/label-studio.md. Takes five to ten minutes.
 """
 
 import argparse
