@@ -263,7 +263,7 @@ def _undo(batch: _Batch, asked: Undo) -> Answer | None:
     current = read_current(connection, last.candidate)
     refresh(connection, ask, current, adjudicate=batch.adjudicate)
     question = Question(ask, annotator, batch.now + datetime.timedelta(seconds=HELD))
-    connection.execute(_GIVE_BACK, {"gone": last.candidate, "by": annotator})
+    # The answer gave back the lease that there was.
     _hand_out(connection, question, undone=number)
     return stored
 
