@@ -36,6 +36,7 @@ class FakeLedger:
             for rank, name in enumerate(f"cell-{i:03d}" for i in range(n))
         }
         self.rows, self.leases, self.views, self.batches = [], {}, [], []
+        self.undone = {}
 
     # What is read.
 
@@ -101,6 +102,7 @@ class FakeLedger:
             elif isinstance(operation, Release):
                 for key in [k for k in self.leases if k[1] == operation.annotator]:
                     del self.leases[key]
+                    self.undone.pop(key, None)
             else:
                 return does[type(operation)](operation)
         except AIFTError as error:
@@ -127,6 +129,7 @@ class FakeLedger:
         )
         self.rows.append(row)
         self.leases.pop((answer.candidate, answer.annotator), None)
+        self.undone.pop((answer.candidate, answer.annotator), None)
         return row
 
     def _undo(self, undo):
@@ -143,6 +146,7 @@ class FakeLedger:
         self.rows.append(row)
         expires = now() + datetime.timedelta(seconds=HELD)
         self.leases[last.candidate, undo.annotator] = expires
+        self.undone[last.candidate, undo.annotator] = len(self.rows)
         return row
 
     def _lease(self, lease):
@@ -151,7 +155,8 @@ class FakeLedger:
         held = [
             c for (c, a), until in self.leases.items() if a == lease.annotator and until > now()
         ]
-        held.sort(key=lambda name: self._asks[name].rank)
+        # What was taken back last comes first.
+        held.sort(key=lambda c: (-self.undone.get((c, lease.annotator), 0), self._asks[c].rank))
         others = [a for a in self._asks if a not in held and self._is_open(a, lease, current)]
         taken = [*held, *others][: lease.n]
         for candidate in taken:
