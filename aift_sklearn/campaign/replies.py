@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import math
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -112,7 +113,7 @@ def status_reply(status: Mapping[str, Any], annotator: str | None) -> dict[str, 
         "rounds": list(status.get("rounds") or []),
         "training": _training(status),
         "stopping": list(status.get("stopping") or []),
-        "speed": status.get("speed"),
+        "speed": _number(status.get("speed")),
     }
 
 
@@ -154,7 +155,7 @@ def explained(candidate: str, found: Explains | None) -> dict[str, Any]:
         reason = "it came with its label, from elsewhere"
         return reply | {"proba": None, "patches": [], "reason": reason}
     return reply | {
-        "score": found.score,
+        "score": _number(found.score),
         "pattern": found.pattern,
         "meaning": describe_pattern(found.pattern),
         "proba": None if found.proba is None else found.proba.round(4).tolist(),
@@ -179,3 +180,8 @@ def parts_shown(why: Mapping[str, Any]) -> list[str]:
         "reason": bool(why["reason"]),
     }
     return [name for name, there in held.items() if there]
+
+
+def _number(value: float | None) -> float | None:
+    """Return a plain number; JSON has neither NaN nor NumPy's."""
+    return float(value) if value is not None and math.isfinite(value) else None

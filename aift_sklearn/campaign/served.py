@@ -66,7 +66,13 @@ class Served(Protocol):
         """What the model thinks of it."""
 
     def status(self, annotator: str | None = None) -> dict[str, Any]:
-        """How far it is."""
+        """How far it is, as JSON values.
+
+        "counts": n_asked, n_open, n_labelled, n_skipped, n_unsure; "per_annotator": answers by
+        name; "rounds": each with n_labels, accuracy, low, high; "training": state, one of idle,
+        learning and failed, and text; "stopping": each with name, met, text; "speed": labels per
+        minute.
+        """
 
 
 class Picture(NamedTuple):

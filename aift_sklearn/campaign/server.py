@@ -150,6 +150,10 @@ def serve(
 ) -> None:
     """Serve a campaign's page until Ctrl-C; a signal to end ends the program by SystemExit.
 
+    Annotators say who they are, and are believed: the token lets people in, and tells none from
+    another. What travels is not encrypted; across networks that others share, put a proxy with
+    HTTPS before it, or a tunnel.
+
     Parameters
     ----------
     campaign : Campaign

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
 import os
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from .exchange import (
     label_studio_config,
     plan_import,
     read_answers,
+    save_pictures,
 )
 from .records import Ask, Kind, Purpose
 
@@ -91,12 +92,17 @@ def export_labels(
         else ask
         for ask in waiting
     ]
+    saved = save_pictures(
+        path.with_suffix(""),
+        [ask.candidate for ask in full],
+        functools.partial(_seen_in_its_image, campaign),
+    )
     return export_label_studio(
         path,
         full,
         campaign.settings,
-        _write_pictures(campaign, path),
-        root=path.parent if root is None else root,
+        saved.__getitem__,
+        root=path.parent.absolute() if root is None else root,
         predictions=predictions,
     )
 
@@ -118,20 +124,6 @@ def _place_of(campaign: Campaign) -> Callable[[str], Place]:
         return Place(candidate, size=None if sizes is None else tuple(sizes[row]))
 
     return place
-
-
-def _write_pictures(campaign: Campaign, out: Path) -> Callable[[str], Path]:
-    """Pictures of candidates for a page, in a folder beside a file, by names that tell nothing."""
-    folder = out.with_suffix("").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def picture(candidate: str) -> Path:
-        path = folder / f"{hashlib.sha256(candidate.encode()).hexdigest()[:20]}.png"
-        if not path.exists():
-            write_atomically(path, _seen_in_its_image(campaign, candidate))
-        return path
-
-    return picture
 
 
 def _seen_in_its_image(campaign: Campaign, candidate: str) -> bytes:

@@ -134,8 +134,10 @@ class FakeLedger:
 
     def _undo(self, undo):
         same = next((row for row in self.rows if row.uid == undo.uid), None)
-        if same is not None:
+        if same is not None and (same.kind, same.annotator) == (Kind.undo, undo.annotator):
             return same
+        if same is not None:
+            raise ConflictError(f"uid={undo.uid!r} is that of another answer.")
         mine = [row for row in self.current() if row.annotator == undo.annotator]
         if not mine:
             return None

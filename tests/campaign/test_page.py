@@ -205,6 +205,7 @@ def test_what_waits_is_sent_after_a_reload(browser):
         page.until(lambda: page.n_pictures() == 2)
     candidate = page.answer("2")
     page.until(lambda: "1 waiting" in page.text(".aift-saved"))
+    browser.get("about:blank")
     with serving(campaign, port=port):
         page.open()
         page.until(lambda: said(campaign) == [(candidate, Kind.label, CLASSES[1])])

@@ -1,6 +1,7 @@
 """What clients ask of a campaign's server, over HTTP."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -8,8 +9,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
-from campaign.fakes import CLASSES, FakeCampaign, FakeLedger
+from campaign.fakes import CLASSES, FakeCampaign, FakeExplanation, FakeLedger
 from campaign.serving import Caller, served, serving
 
 from aift_sklearn.campaign.server import create_app, serve
@@ -320,7 +322,16 @@ def test_what_was_seen_before_the_answer_is_recorded_with_it(show):
     assert grace.visible == ()
 
 
-def test_what_was_drawn_at_random_has_a_reason(campaign):
+def test_numbers_that_json_has_not_are_left_out(campaign):
+    campaign.explanation = lambda candidate: FakeExplanation(np.float32("nan"), "", None)
+    with serving(campaign) as port:
+        caller = Caller(port)
+        caller.answer("Ada", "cell-000", CLASSES[0])
+        reply = caller.get("/api/why?candidate=cell-000&annotator=Ada")[2]
+    assert (reply["score"], reply["proba"]) == (None, None)
+
+
+def test_what_came_with_its_label_has_a_reason(campaign):
     campaign.explanation = lambda candidate: None
     with serving(campaign) as port:
         caller = Caller(port)
@@ -482,6 +493,30 @@ def test_serving_says_where_and_ends_in_peace():
         said = process.stdout.read() + process.stderr.read()
     # Addresses with the token are in no log.
     assert token not in said
+
+
+def test_serving_ends_with_ctrl_c_and_returns(campaign, monkeypatch):
+    opened, said = [], []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+
+    def interrupt():
+        port = int(said[0].rsplit(":", 1)[1].strip("/"))
+        assert Caller(port).get("/api/campaign")[0] == 200
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def say(text):
+            said.append(text)
+            calls.append(pool.submit(interrupt))
+
+        calls = []
+        serve(campaign, open_browser=True, say=say)
+        calls[0].result()
+    assert said == [f"The page is at {opened[0]}"]
+    assert 8000 <= int(opened[0].rsplit(":", 1)[1].strip("/")) < 8032
+    # What was set for signals is as before.
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_port_that_is_taken_is_said_and_another_is_found(campaign):

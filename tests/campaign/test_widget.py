@@ -229,6 +229,8 @@ def test_an_annotator_works_in_a_notebook():
         page.saved()
         page.save("widget")
         assert page.text(".aift-who") == "Ada"
+        # JupyterLab's own shortcuts, such as X to cut a cell.
+        assert page.all("[data-lm-suppress-shortcuts] .aift-app")
         assert page.troubles() == []
         page.run("window.remove()")
         assert page.run("return window.heard.size") == 0

@@ -1629,6 +1629,11 @@ class Session {
 
 function mount(element, transport, annotator) {
   const root = h("div", { class: "aift" });
+  if (!transport.isPage) {
+    // JupyterLab takes keys for its own, such as X to cut a cell, and the right button for its menu.
+    root.setAttribute("data-lm-suppress-shortcuts", "true");
+    root.setAttribute("data-jp-suppress-context-menu", "");
+  }
   element.replaceChildren(root);
   const session = new Session(root, transport, annotator);
   session.start();
