@@ -7,7 +7,6 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._checks import check_option
