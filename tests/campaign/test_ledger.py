@@ -450,11 +450,18 @@ def test_a_ledger_is_made_once(places):
 def test_a_forked_process_uses_connections_of_its_own(ledger):
     ledger.add_round(Round(0), asks_of("a", "b"))
     ledger.lease("Ada", n=1)
-    child = os.fork()
-    if child == 0:
-        found = named(ledger.lease("Bob"))
-        ledger.close()
-        os._exit(0 if found == ["b"] else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    store = ledger._store
+    with store.reading() as connection:
+        parents = connection.connection.driver_connection
+    # As another thread of the parent may, which is not there in the child.
+    with store._lock:
+        child = os.fork()
+        if child == 0:
+            found = named(ledger.lease("Bob"))
+            with store.reading() as connection:
+                is_own = connection.connection.driver_connection is not parents
+            ledger.close()
+            os._exit(0 if found == ["b"] and is_own else 1)
+        assert os.waitpid(child, 0)[1] == 0
     assert named(ledger.lease("Bob")) == ["b"]
     ledger.answer(labelled("a"))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from ledgers import SETTINGS, Files, Schemas, asks_of, named
@@ -244,10 +245,11 @@ def test_a_damaged_file_is_refused(files):
     with files.create() as ledger:
         ledger.add_round(Round(0), asks_of(*(f"cell-{number}" for number in range(500))))
     data = bytearray(ledger.where.read_bytes())
-    for damage in (slice(4096 * 20, None), slice(4096 * 5, 4096 * 25)):
+    # Cut off; pages overwritten; the last page alone, which nothing needs at first.
+    for damage in (slice(81_920, None), slice(20_480, 102_400), slice(-4096, len(data))):
         path = files.fresh()
         changed = data.copy()
-        changed[damage] = b"" if damage.stop is None else b"\x07" * (damage.stop - damage.start)
+        changed[damage] = b"" if damage.stop is None else b"\x07" * len(changed[damage])
         path.write_bytes(changed)
         with pytest.raises(LedgerError, match=r"is damaged.*backup"):
             Ledger.open(path)
@@ -550,6 +552,23 @@ def test_passwords_are_not_shown(schemas, where):
     address = addresses.find_address(where)
     assert "s3cret" not in repr(address) + str(address) + address.shown
     assert address.hide("of s3cret%2F, s3cret/") == "of ***, ***"
+
+
+def refuse(store, said):
+    with store.reading():
+        raise sa.exc.OperationalError("SELECT 1", {}, psycopg.OperationalError(said))
+
+
+def test_passwords_are_not_shown_where_a_driver_does(schemas):
+    where = schemas.fresh().replace("tester@", "tester:s3cret@")
+    with Ledger.create(where, SETTINGS) as ledger:
+        assert "s3cret" not in repr(ledger)
+        with pytest.raises(LedgerError, match=r"tester:\*\*\*@.*password \*\*\* is wrong") as told:
+            refuse(ledger._store, "password s3cret is wrong")
+        assert "s3cret" not in "".join(traceback.format_exception(told.value))
+        with pytest.raises(LedgerError, match=r"out of luck") as told:
+            refuse(ledger._store, "out of luck")
+        assert isinstance(told.value.__cause__, sa.exc.OperationalError)
 
 
 def test_a_ledger_needs_sqlalchemy(monkeypatch):
