@@ -1018,21 +1018,32 @@ class Session {
   }
 
   refreshWhy() {
-    const before = this.present && this.present.why;
-    const subject = before ? this.present : this.previous;
-    const title = before ? "This candidate" : "Previous candidate";
-    const parts = [];
-    if (!this.look.why && !before) parts.push(h("p", { class: "aift-quiet" }, "Hidden; W shows it."));
-    else if (!subject) {
-      const when = this.campaign.show === "after" ? "What the model thinks appears here once you have answered." : "Press W to see what the model thinks of this candidate.";
-      parts.push(h("p", { class: "aift-quiet" }, when));
-    } else {
-      if (!before) parts.push(this.reminder(subject));
-      if (subject.why) parts.push(...whyPanel(subject.why, this.campaign.classes));
-      else parts.push(h("p", { class: "aift-quiet" }, subject.trouble || "…"));
-    }
-    this.whyCard.replaceChildren(h("h2", {}, title), ...parts);
+    const { present, previous } = this;
+    const before = present && present.why;
+    const subject = before ? present : previous;
+    const hidden = !before && !this.look.why;
+    const asks = this.campaign.show === "request" && present && !before;
+    const title = before ? "This candidate" : subject ? "Previous candidate" : "What the model thinks";
+    const shape = JSON.stringify([title, hidden, asks, subject && [subject.candidate, subject.kind, subject.label, subject.trouble]]);
+    if (this.whyShape === shape && this.whyShown === (subject && subject.why)) return;
+    this.whyShape = shape;
+    this.whyShown = subject && subject.why;
+    this.whyTitle.textContent = title;
     this.whyCard.setAttribute("aria-label", title);
+    this.whyButton.firstChild.data = asks || hidden ? "Show" : "Hide";
+    this.whyButton.hidden = Boolean(before);
+    this.whyBody.replaceChildren(...this.whyParts(subject, before, hidden));
+  }
+
+  whyParts(subject, before, hidden) {
+    const quiet = (text) => [h("p", { class: "aift-quiet" }, text)];
+    if (hidden) return [];
+    if (!subject && this.campaign.show === "request") return quiet("Show it if you need it. That it was seen is recorded with your answer.");
+    if (!subject) return quiet("It appears here once you have answered.");
+    const parts = before ? [] : [this.reminder(subject)];
+    if (subject.why) parts.push(...whyPanel(subject.why, this.campaign.classes));
+    else parts.push(...quiet(subject.trouble || "…"));
+    return parts;
   }
 
   /** The previous candidate in small, and what was said of it. */
@@ -1233,9 +1244,12 @@ class Session {
     const present = this.present;
     if (present && present.broken) return [h("p", {}, present.broken)];
     if (present) return present.shown ? [] : [h("p", { class: "aift-later" }, "Loading the picture …")];
-    if (this.trouble) return [h("p", {}, this.trouble)];
     if (!this.annotator) return [];
-    if (this.outbox.trouble) return [h("p", {}, "Your answers wait in this browser until the server answers again.")];
+    if (this.outbox.trouble) {
+      const why = this.outbox.locked ? this.outbox.trouble : "The server does not answer.";
+      return [h("p", {}, `${why} Your answers wait in this browser; it goes on by itself.`)];
+    }
+    if (this.trouble) return [h("p", {}, this.trouble)];
     if (!this.state.loaded || !this.state.message) return [h("p", { class: "aift-later" }, "Asking for questions …")];
     return [h("div", { class: "aift-done", "aria-hidden": "true" }, "✓"), h("p", {}, this.state.message)];
   }
@@ -1317,7 +1331,10 @@ class Session {
     this.note = h("div", { class: "aift-note", hidden: true, role: "status" });
     this.banner = h("div", { class: "aift-banner", hidden: true, role: "alert" });
     this.stage = h("div", { class: "aift-stage" }, this.viewer.element, this.around.element, this.cover, this.note);
-    this.whyCard = card("Previous candidate");
+    this.whyTitle = h("h2");
+    this.whyButton = this.button("Hide", "W", () => this.toggleWhy());
+    this.whyBody = h("div", { class: "aift-why" });
+    this.whyCard = h("section", { class: "aift-card" }, h("header", {}, this.whyTitle, this.whyButton), this.whyBody);
     this.learningCard = card("Learning");
     this.root.replaceChildren(
       h(
