@@ -78,9 +78,10 @@ def _version_of_file(opened: sqlite3.Connection, path: Path, schema: Schema) -> 
     if path.stat().st_size <= _LOOKED_THROUGH:
         said = [row[0] for row in opened.execute("PRAGMA quick_check(1)")]
         if said != ["ok"]:
+            told = " ".join(said[0].split())
             raise LedgerError(
-                f"{path} is damaged ({said[0]}). Keep it, and go on with a backup, or with what "
-                "the command 'sqlite3 FILE .recover' finds in it."
+                f"{path} is damaged ({told}). Keep it, and go on with a backup, or with what the "
+                "command 'sqlite3 FILE .recover' finds in it."
             )
     return version
 
