@@ -50,15 +50,17 @@ class Campaign:
         self._png = file.getvalue()
 
     def picture(self, candidate):
+        """The same for every candidate."""
         return self._png
 
     def surroundings(self, candidate):
-        return None
+        """There is no more of the image."""
 
     def explanation(self, candidate):
-        return None
+        """There is no model."""
 
     def status(self, annotator=None):
+        """What the ledger counts."""
         counts = self.ledger.counts()
         return {"counts": vars(counts), "per_annotator": counts.by_annotator}
 
@@ -90,6 +92,7 @@ class Client:
         return data
 
     async def close(self):
+        """Close the connection."""
         if self.streams is not None:
             self.streams[1].close()
             self.streams = None
