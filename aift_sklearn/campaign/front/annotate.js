@@ -986,6 +986,11 @@ class Session {
   async loadWhy(candidate) {
     const previous = this.previous;
     if (!previous || previous.candidate !== candidate || !this.look.why) return;
+    if (previous.kind === "skip" && this.campaign.show === "after") {
+      // It may be asked again, and is still to be seen blind.
+      previous.trouble = "What the model thinks is shown after an answer, and not after a skip.";
+      return this.refreshWhy();
+    }
     try {
       previous.why = await this.ask.get("why", { candidate, annotator: this.annotator });
     } catch (error) {
