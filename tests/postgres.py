@@ -109,8 +109,8 @@ def running_server(*options):
             _wait_for(server)
             yield server
         finally:
-            # Does not wait for clients that are connected.
-            process.send_signal(signal.SIGINT)
+            # At once: what it would still write is removed anyway.
+            process.send_signal(signal.SIGQUIT)
             process.wait(timeout=60)
     finally:
         shutil.rmtree(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from ..._optional import load_optional
@@ -62,7 +64,8 @@ def engine_of_file(address: Address, patience: float) -> sa.Engine:
     def set_up(connection: sqlite3.Connection, record: Any) -> None:
         # Transactions are begun below, and not by the driver, which would do it too late.
         connection.isolation_level = None
-        set_up_sqlite(connection, address.shown)
+        with _closed_on_error(connection):
+            set_up_sqlite(connection, address.shown)
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -71,6 +74,16 @@ def engine_of_file(address: Address, patience: float) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+@contextlib.contextmanager
+def _closed_on_error(connection: Any) -> Iterator[None]:
+    """Close a connection that cannot be set up: SQLAlchemy forgets it."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def set_up_sqlite(connection: sqlite3.Connection, shown: str) -> None:
@@ -133,9 +146,10 @@ def engine_of_postgresql(address: Address, patience: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: Any, record: Any) -> None:
-        with connection.cursor() as cursor:
-            _set_up_postgresql(cursor, address, patience)
-        connection.commit()
+        with _closed_on_error(connection):
+            with connection.cursor() as cursor:
+                _set_up_postgresql(cursor, address, patience)
+            connection.commit()
 
     return engine
 
