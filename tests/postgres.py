@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import shutil
@@ -103,7 +104,14 @@ def running_server(*options):
         settings = [part for each in (*_OPTIONS, *options) for part in ("-c", each)]
         command = [programs / "postgres", "-D", folder / "data", "-k", folder, *settings]
         with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **as_user)
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent,
+                **as_user,  # noqa: PLW1509
+            )
         try:
             server = Server(folder, process)
             _wait_for(server)
@@ -114,6 +122,13 @@ def running_server(*options):
             process.wait(timeout=60)
     finally:
         shutil.rmtree(folder)
+
+
+def _end_with_parent():
+    """Let the system stop the server when the tests are killed and cannot."""
+    with contextlib.suppress(OSError, AttributeError):
+        # PR_SET_PDEATHSIG, of Linux.
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 
 
 def _wait_for(server, patience=60):

@@ -610,7 +610,7 @@ def test_a_backup_that_fails_leaves_nothing(files):
         fill(ledger)
         before = sorted(files.folder.iterdir())
         for path in (ledger.where / "copy", files.folder):
-            with pytest.raises(LedgerError, match="cannot be made|is a folder"):
+            with pytest.raises(LedgerError, match=r"cannot be made|is a folder"):
                 ledger.backup(path)
         assert sorted(files.folder.iterdir()) == before
 
