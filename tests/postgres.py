@@ -109,8 +109,8 @@ def running_server(*options):
                 cwd=folder,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,
-                **as_user,  # noqa: PLW1509
+                preexec_fn=_end_with_parent,  # noqa: PLW1509
+                **as_user,
             )
         try:
             server = Server(folder, process)
