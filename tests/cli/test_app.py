@@ -191,9 +191,9 @@ def test_names_of_the_help_are_those_of_the_library():
     assert tuple(RIVALS) == options.RIVAL_NAMES
     assert list(models.MODELS) == list(options.Model)
     assert list(models.VIEWS) == list(options.Views)
-    assert list(demo.METRICS) == list(options.Metric)
+    assert list(studies.METRICS) == list(options.Metric)
     text = " ".join(run("simulate", "--help").output.replace("│", " ").split())
-    for name in [*STRATEGIES, *RIVALS, *models.MODELS, *models.VIEWS, *demo.METRICS]:
+    for name in [*STRATEGIES, *RIVALS, *models.MODELS, *models.VIEWS, *studies.METRICS]:
         assert name in text
 
 

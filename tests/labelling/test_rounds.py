@@ -106,12 +106,21 @@ def test_labels_of_what_is_not_there_are_told_and_left_out(pool):
 
 
 def test_a_model_without_what_it_was_taught_cannot_tell_what_is_new(pool):
+    forgetful = AIFTLearner(models.build_model())
+    forgetful.estimator.fit(pool[:4], [pool.truth[name] for name in pool.ids[:4]])
     with pytest.raises(ParameterError, match="not taught by 'aift learn' alone"):
-        learn_labels(pool, answers(pool, pool.ids[:4]), AIFTLearner(models.build_model()))
+        learn_labels(pool, answers(pool, pool.ids[:4]), forgetful)
     learner = learn_labels(pool, answers(pool, pool.ids[:4])).learner
     learner.teach(pool[4:6], [pool.truth[name] for name in pool.ids[4:6]])
     with pytest.raises(ParameterError, match="what is new cannot be told"):
         learn_labels(pool, answers(pool, pool.ids[:6]), learner)
+
+
+def test_a_learner_that_was_taught_nothing_begins(pool):
+    learner = AIFTLearner(models.build_model())
+    learnt = learn_labels(pool, answers(pool, pool.ids[:4]), learner)
+    assert learnt.learner is learner
+    assert (learnt.n_new, learnt.n_foreseen, learnt.anew) == (4, None, "")
 
 
 def test_what_cannot_be_read_is_never_asked(pool, tmp_path):
