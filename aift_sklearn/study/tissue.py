@@ -145,7 +145,7 @@ def tissue_points() -> tuple[NDArray[np.uint8], dict[str, list[Any]], list[str]]
     --------
     >>> image, points, labels = tissue_points()
     >>> image.shape, points["id"][:2], labels[:2]
-    ((512, 512, 3), ['nucleus-001', 'nucleus-002'], ['DAB-negative', 'DAB-negative'])
+    ((512, 512, 3), ['nucleus-001', 'nucleus-002'], ['DAB-positive', 'DAB-positive'])
     """
     image = skimage_for("tissue_points()").data.immunohistochemistry()
     nuclei = _find_nuclei(image)
