@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AIFTError
+from .agreement import consensus
 from .beginning import label_state
 from .ledger.counts import Counts
 from .records import Purpose
@@ -42,9 +43,11 @@ def what_is_due(campaign: Campaign) -> str:
     chosen = [ask for ask in asks if ask.purpose in (Purpose.typical, Purpose.model)]
     if not chosen:
         return "ask"
-    seen = {each.candidate for each in ledger.current()}
+    current = ledger.current()
+    seen = {each.candidate for each in current}
     waiting = sum(ask.candidate not in seen for ask in chosen if ask.round == rounds[-1].number)
-    now, was = label_state(ledger), rounds[-1].parameters.get("labels") or {"n": 0, "digest": ""}
+    now = label_state(consensus(asks, current))
+    was = rounds[-1].parameters.get("labels") or {"n": 0, "digest": ""}
     new = now.n - was["n"]
     few = waiting <= _RUNNING_LOW * batch
     if now.n and (new >= batch or (few and now.digest != was["digest"])):

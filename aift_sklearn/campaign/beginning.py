@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..pools import ArrayPool, Pool, open_sized
-from .agreement import consensus
-from .ledger import Ledger
+from .ledger.checks import is_candidate_name
 from .records import Ask, Purpose, Round
 from .settings import Settings
 from .yardstick import draw_yardstick
@@ -23,14 +23,11 @@ __all__ = [
     "LabelState",
     "Source",
     "fingerprints",
-    "is_nameable",
     "label_state",
     "open_source",
     "plan_round_zero",
 ]
 
-# Characters of a candidate's name in a ledger.
-_LONGEST = 500
 # Of these it is noted how they look, to tell another pool.
 _LOOKED_AT = 32
 # Candidates drawn at random that every model predicts, beside the yardstick.
@@ -52,41 +49,23 @@ class LabelState(NamedTuple):
     digest: str
 
 
-def label_state(ledger: Ledger) -> LabelState:
-    """Tell what labels a ledger holds that a model may be taught."""
-    labels = consensus(ledger.asks(), ledger.current())
+def label_state(labels: Mapping[str, str]) -> LabelState:
+    """Tell what labels there are, as of `consensus`."""
     text = json.dumps(sorted(labels.items()))
     return LabelState(len(labels), hashlib.sha256(text.encode()).hexdigest()[:20])
 
 
-def is_nameable(candidate: str) -> bool:
-    """Whether a ledger can keep the name of a candidate.
+def fingerprints(candidates: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Tell how candidates look: id → hash.
 
     Examples
     --------
-    >>> is_nameable("a/b.png"), is_nameable("b.png ")
-    (True, False)
+    >>> fingerprints({"a": np.zeros((1, 2, 2), dtype=np.uint8)})
+    {'a': 'df3f619804a92fdb'}
     """
-    return 0 < len(candidate) <= _LONGEST and candidate == candidate.strip() and _is_text(candidate)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name
-
-
-def fingerprints(pool: Pool, ids: Sequence[str]) -> dict[str, str]:
-    """Tell how candidates look: id → hash, of those that are there and can be read."""
-    known = set(pool.ids.tolist())
-    inside = [name for name in ids if name in known]
-    images = pool[pool.rows_of(inside)] if inside else []
     return {
-        name: hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16]
-        for name, image in zip(inside, images, strict=True)
-        if name not in pool.broken
+        name: hashlib.sha256(np.ascontiguousarray(candidate).tobytes()).hexdigest()[:16]
+        for name, candidate in candidates.items()
     }
 
 
@@ -163,7 +142,7 @@ def plan_round_zero(pool: Pool, settings: Settings) -> tuple[Round, list[Ask]]:
         If fewer than two candidates can be read.
     """
     pool = pool.sound()
-    odd = [name for name in pool.ids.tolist() if not is_nameable(name)]
+    odd = [name for name in pool.ids.tolist() if not is_candidate_name(name)]
     for name in odd:
         pool.broken[name] = "a name with spaces at its ends, or too long; rename it"
     pool = pool.sound()
@@ -177,8 +156,8 @@ def plan_round_zero(pool: Pool, settings: Settings) -> tuple[Round, list[Ask]]:
     watched = pool.ids[rng.choice(len(pool), min(_WATCHED, len(pool)), replace=False)].tolist()
     # What cannot be read is found out now, and not by an annotator.
     wanted = list(dict.fromkeys([*drawn.ids, *watched]))
-    pool[pool.rows_of(wanted)]
-    yardstick = [name for name in drawn.ids if name not in pool.broken]
+    read = pool.read_known(wanted)
+    yardstick = [name for name in drawn.ids if name in read]
     group_of: dict[str, str] = {}
     n_set_aside = len(yardstick)
     if pool.groups is not None:
@@ -191,10 +170,10 @@ def plan_round_zero(pool: Pool, settings: Settings) -> tuple[Round, list[Ask]]:
         "groups": drawn.groups,
         "group_of": group_of,
         "n_set_aside": n_set_aside,
-        "watched": [name for name in watched if name not in pool.broken],
+        "watched": [name for name in watched if name in read],
         "n_pool": len(pool.sound()),
         "note": drawn.note,
-        "fingerprints": fingerprints(pool, wanted[:_LOOKED_AT]),
+        "fingerprints": fingerprints({name: read[name] for name in [*read][:_LOOKED_AT]}),
     }
     first = yardstick[: max(1, settings.batch // 2)]
     asks = [

@@ -154,16 +154,14 @@ class Campaign:
         """
         where = CampaignFolder(folder)
         where.prepare()
-        if isinstance(classes, str):
-            Settings("", classes, "")  # type: ignore[arg-type]
-        opened = open_source(pool, pool_options or {}, verbose=verbose)
-        kept = Settings(
+        wanted = Settings(
             name or where.path.absolute().name,
-            tuple(classes),
-            opened.address,
-            opened.options,
+            classes,  # type: ignore[arg-type]  # it makes a tuple of them
+            "",
             **({"model": "custom"} if estimator is not None else {}) | settings,
         )
+        opened = open_source(pool, pool_options or {}, verbose=verbose)
+        kept = dataclasses.replace(wanted, source=opened.address, pool=opened.options)
         round_, asks = plan_round_zero(opened.pool, kept)
         book = Ledger.create(ledger or where.sqlite, kept.to_json())
         try:

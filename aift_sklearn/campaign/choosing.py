@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..labelling.rounds import ask_next
+from ..labelling.rounds import ask_next, is_fitted
 from ..learner import AIFTLearner
 from ..learning.start import fit_patches
 from ..pools import Pool
@@ -63,7 +63,7 @@ def choose(pool: Pool, n: int, learner: AIFTLearner, settings: Settings, seed: i
         The most useful candidates first.
     """
     found = ask_next(pool, n, learner=learner, random_state=seed)
-    purpose = Purpose.model if _is_fitted(learner) else Purpose.typical
+    purpose = Purpose.model if is_fitted(learner) else Purpose.typical
     return look_at(found.ids, found.images, purpose, learner, settings, seed)
 
 
@@ -95,7 +95,7 @@ def look_at(
     patches = images[:, None] if transformer is None else transformer.transform(images)
     seen = np.stack([[to_bytes_image(patch) for patch in each] for each in patches])
     names = list(ids)
-    if not _is_fitted(learner):
+    if not is_fitted(learner):
         return Batch(
             [Ask(name, k, purpose) for k, name in enumerate(names)], Asked(names, seen, None)
         )
@@ -113,10 +113,6 @@ def look_at(
         for k, name in enumerate(names)
     ]
     return Batch(asks, Asked(names, seen, P.astype(np.float32)))
-
-
-def _is_fitted(learner: AIFTLearner) -> bool:
-    return hasattr(learner.estimator, "estimator_")
 
 
 def mix(
@@ -165,31 +161,14 @@ def mix(
     ]
 
 
-def watch(
-    pool: Pool, ids: Sequence[str], learner: AIFTLearner, settings: Settings
-) -> tuple[Predictions, list[str]]:
-    """Predict the candidates that are watched.
-
-    Returns
-    -------
-    predictions : Predictions
-        Of those that can be read.
-    unread : list of str
-        The others.
-    """
-    known = set(pool.ids.tolist())
-    inside = [name for name in ids if name in known]
-    images = pool[pool.rows_of(inside)] if inside else np.empty((0, *pool.shape[1:]), pool.dtype)
-    sound = [k for k, name in enumerate(inside) if name not in pool.broken]
-    kept = [inside[k] for k in sound]
-    if kept:
-        proba = learner.estimator.predict_proba(images[sound])
+def watch(pool: Pool, ids: Sequence[str], learner: AIFTLearner, settings: Settings) -> Predictions:
+    """Predict the candidates that are watched, those of them that can be read."""
+    images = pool.read_known(ids)
+    proba = np.empty((0, len(settings.classes)))
+    if images:
+        proba = learner.estimator.predict_proba(np.stack(list(images.values())))
         proba = _in_order(proba, learner.estimator.classes_, settings.classes)
-    else:
-        proba = np.empty((0, len(settings.classes)))
-    found = Predictions(kept, proba.astype(np.float32), list(settings.classes))
-    left = set(kept)
-    return found, [name for name in ids if name not in left]
+    return Predictions(list(images), proba.astype(np.float32), list(settings.classes))
 
 
 def _in_order(P: Array, of_model: Any, classes: Sequence[str]) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from .agreement import consensus
 from .explanations import Predictions
 from .folder import CampaignFolder
 from .ledger import Ledger
-from .records import Answer, Ask, Purpose, Round
+from .records import Answer, Ask, Kind, Purpose, Round
 from .settings import Settings
 from .stopping import Progress, RoundProgress
 from .yardstick import measure
 
-__all__ = ["follow_progress"]
+__all__ = ["follow_progress", "predictions_of", "unanswered"]
 
 
 def follow_progress(folder: CampaignFolder, ledger: Ledger, settings: Settings) -> Progress:
@@ -43,7 +44,7 @@ def follow_progress(folder: CampaignFolder, ledger: Ledger, settings: Settings) 
     for each in rounds:
         if not each.model:
             continue
-        now = _predictions(folder, each)
+        now = predictions_of(folder, each)
         predicted = {} if now is None else now.labels()
         of_round = [
             ask for ask in asks if ask.round == each.number and ask.purpose is Purpose.model
@@ -62,7 +63,7 @@ def follow_progress(folder: CampaignFolder, ledger: Ledger, settings: Settings) 
         )
         before = now
     n_left = max(0, int(plan.get("n_pool", 0)) - _n_gone(asks, plan))
-    return Progress(found, n_left, _count_open(asks, answers))
+    return Progress(found, n_left, len(unanswered(asks, answers)))
 
 
 def _n_gone(asks: Sequence[Ask], plan: Mapping[str, Any]) -> int:
@@ -76,10 +77,18 @@ def _n_gone(asks: Sequence[Ask], plan: Mapping[str, Any]) -> int:
     return len(asked) + others
 
 
-def _count_open(asks: Sequence[Ask], answers: Sequence[Answer]) -> int:
-    """Questions that nobody has given a label to, nor is unsure of."""
-    done = {answer.candidate for answer in answers if answer.kind != "skip"}
-    return sum(ask.candidate not in done for ask in asks)
+def unanswered(asks: Sequence[Ask], answers: Sequence[Answer]) -> list[Ask]:
+    """Questions that nobody has given a label to, nor is unsure of.
+
+    Parameters
+    ----------
+    asks : sequence of Ask
+        What was asked.
+    answers : sequence of Answer
+        Those that count.
+    """
+    done = {answer.candidate for answer in answers if answer.kind is not Kind.skip}
+    return [ask for ask in asks if ask.candidate not in done]
 
 
 def _count_foreseen(
@@ -114,18 +123,16 @@ def _kappa(before: Predictions, now: Predictions) -> float | None:
     return float(cohen_kappa_score(a, b))
 
 
-def _predictions(folder: CampaignFolder, round_: Round) -> Predictions | None:
+def predictions_of(folder: CampaignFolder, round_: Round) -> Predictions | None:
+    """Read what the model of a round predicted; None where that is missing or damaged."""
     path = folder.predictions(round_.number)
     try:
-        return _read_predictions(str(path), path.stat().st_mtime_ns)
+        return _read_predictions(path, path.stat().st_mtime_ns)
     except (OSError, DataError):
-        # Missing or damaged: the round is told without what it predicted.
         return None
 
 
 @functools.lru_cache(maxsize=256)
-def _read_predictions(path: str, changed: int) -> Predictions:
+def _read_predictions(path: Path, changed: int) -> Predictions:
     """Read what a round predicted, which does not change."""
-    from pathlib import Path
-
-    return Predictions.read(Path(path))
+    return Predictions.read(path)

@@ -18,10 +18,11 @@ from ..models import build_model
 from ..persistence import hash_of, load, save
 from ..pools import Pool
 from .agreement import consensus
-from .beginning import fingerprints, is_nameable, label_state
+from .beginning import fingerprints, label_state
 from .choosing import Batch, choose, look_at, mix, watch
 from .folder import CampaignFolder
 from .ledger import Ledger
+from .ledger.checks import is_candidate_name
 from .records import Ask, Purpose, Round
 from .settings import Settings
 
@@ -93,8 +94,8 @@ class Workshop:
         with self._alone():
             self._check_pool()
             rounds = self.ledger.rounds()
-            state = label_state(self.ledger)
-            labels = self.trainable()
+            agreed = consensus(self.ledger.asks(), self.ledger.current())
+            labels = self._trainable(agreed)
             if not labels:
                 raise DataError(
                     "no candidate has a label that may be trained on (those of the yardstick are "
@@ -109,7 +110,7 @@ class Workshop:
             if learner is not None and not learnt.n_new and not learnt.anew:
                 return None
             save(learnt.learner, self.folder.model(number))
-            predictions, _ = watch(self.pool, self.watched(), learnt.learner, self.settings)
+            predictions = watch(self.pool, self.watched(), learnt.learner, self.settings)
             predictions.write(self.folder.predictions(number))
             asks = self._choose(learnt.learner, self.settings.batch, number, seed, first_rank=0)
             round_ = self.ledger.add_round(
@@ -125,7 +126,7 @@ class Workshop:
                         "anew": learnt.anew,
                         "left_out": learnt.left_out,
                         "n_broken": len(self.pool.broken),
-                        "labels": state._asdict(),
+                        "labels": label_state(agreed)._asdict(),
                     },
                     seed,
                     learnt.n_labels,
@@ -155,7 +156,9 @@ class Workshop:
 
         Nor is anything trained on that belongs to a group of the yardstick.
         """
-        labels = consensus(self.ledger.asks(), self.ledger.current())
+        return self._trainable(consensus(self.ledger.asks(), self.ledger.current()))
+
+    def _trainable(self, labels: dict[str, str]) -> dict[str, str]:
         outside = set(self.set_aside()) | self._of_set_aside_groups(labels)
         known = set(self.settings.classes)
         return {
@@ -192,7 +195,7 @@ class Workshop:
         was = self._plan("fingerprints")
         if not was:
             return
-        now = fingerprints(self.pool, list(was))
+        now = fingerprints(self.pool.read_known(was))
         other = [name for name, value in now.items() if value != was[name]]
         if other or len(now) < len(was) / 2:
             what = (
@@ -242,7 +245,7 @@ class Workshop:
         yardstick = [name for name in self.set_aside() if name not in asked]
         inside = self._of_set_aside_groups(self.pool.ids.tolist())
         left = self.pool.sound().without(asked | set(self.set_aside()) | inside)
-        left = left.without([name for name in left.ids.tolist() if not is_nameable(name)])
+        left = left.without([name for name in left.ids.tolist() if not is_candidate_name(name)])
         batches = [self._batch(left, n, learner, seed)]
         batches.append(self._drawn(yardstick[: max(1, n // 2)], learner, seed))
         for batch in batches:
@@ -254,16 +257,11 @@ class Workshop:
 
     def _drawn(self, names: list[str], learner: AIFTLearner, seed: int) -> Batch | None:
         """Look at candidates of the yardstick as at all others."""
-        known = set(self.pool.ids.tolist())
-        names = [name for name in names if name in known]
-        if not names:
+        images = self.pool.read_known(names)
+        if not images:
             return None
-        images = self.pool[self.pool.rows_of(names)]
-        sound = [k for k, name in enumerate(names) if name not in self.pool.broken]
-        if not sound:
-            return None
-        kept = [names[k] for k in sound]
-        return look_at(kept, images[sound], Purpose.yardstick, learner, self.settings, seed)
+        seen = np.stack(list(images.values()))
+        return look_at(list(images), seen, Purpose.yardstick, learner, self.settings, seed)
 
     def _batch(self, left: Pool, n: int, learner: AIFTLearner, seed: int) -> Batch | None:
         while n := min(n, len(left)):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..pools.decoding import as_picture
 
 __all__ = ["to_bytes_image", "to_png"]
 
@@ -51,10 +52,6 @@ def to_png(image: NDArray[Any]) -> bytes:
     >>> to_png(np.zeros((1, 4, 4), dtype=np.uint8))[1:4]
     b'PNG'
     """
-    from PIL import Image
-
-    pixels = to_bytes_image(image)
-    plain = pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(plain)).save(buffer, "PNG", compress_level=1)
+    as_picture(to_bytes_image(image)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

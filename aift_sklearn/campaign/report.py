@@ -20,8 +20,8 @@ from .._page_pictures import figure_uri, thumbnail_uri
 from .._versions import package_versions
 from .._writing import as_path, write_atomically
 from ..errors import AIFTError, ParameterError
-from .agreement import Agreement, Reader, consensus, measure_agreement
-from .explanations import Predictions
+from .agreement import Agreement, Labels, Reader, consensus, labels_of, measure_agreement
+from .following import predictions_of
 from .records import Kind
 from .stopping import Progress
 
@@ -108,7 +108,8 @@ def _facts(campaign: Campaign) -> dict[str, Any]:
     truth = consensus(asks, answers, yardstick=True)
     labels = consensus(asks, answers)
     curve = draw_learning_curve(progress)
-    agreement = measure_agreement(answers)
+    agreement, said = measure_agreement(answers), labels_of(answers)
+    predicted = _last_predictions(campaign)
     disputed = sorted(name for name, label in agreement.majority.items() if label is None)
     return {
         "name": settings.name,
@@ -125,15 +126,15 @@ def _facts(campaign: Campaign) -> dict[str, Any]:
         ],
         "annotators": [_annotator(each) for each in agreement.readers],
         "agreement_lines": describe_agreement(agreement),
-        "disputed": _pictures(campaign, disputed[:_SHOWN], answers),
+        "disputed": _pictures(campaign, disputed[:_SHOWN], said),
         "n_disputed": len(disputed),
         "latest": _pictures(
             campaign,
             [each.candidate for each in answers if each.kind == Kind.label][::-1][:_SHOWN],
-            answers,
+            said,
         ),
-        "mistakes": _mistakes(campaign, truth, answers),
-        "matrix": _confusion(campaign, truth),
+        "mistakes": _mistakes(campaign, truth, predicted, said),
+        "matrix": _confusion(settings.classes, truth, predicted),
         "kinds": Counter(str(each.kind) for each in answers),
         "rounds": ledger.rounds(),
         "notes": ledger.notes()[-20:],
@@ -184,56 +185,42 @@ def _annotator(reader: Reader) -> dict[str, Any]:
     }
 
 
-def _labels_of(answers: Sequence[Any], candidate: str) -> list[tuple[str, str]]:
-    return [
-        (each.annotator, each.label)
-        for each in answers
-        if each.candidate == candidate and each.kind == Kind.label
-    ]
-
-
-def _pictures(
-    campaign: Campaign, names: Sequence[str], answers: Sequence[Any]
-) -> list[dict[str, Any]]:
+def _pictures(campaign: Campaign, names: Sequence[str], labels: Labels) -> list[dict[str, Any]]:
     """Read candidates for the page; without pictures where the pool is not at hand."""
     try:
-        pool = campaign.pool
-        known = set(pool.ids.tolist())
-        inside = [name for name in dict.fromkeys(names) if name in known]
-        images = pool[pool.rows_of(inside)] if inside else []
-        read = {
-            name: thumbnail_uri(image)
-            for name, image in zip(inside, images, strict=True)
-            if name not in pool.broken
-        }
+        read = campaign.pool.read_known(names)
     except (AIFTError, OSError):
         read = {}
     return [
-        {"name": name, "uri": read.get(name), "labels": _labels_of(answers, name)}
+        {
+            "name": name,
+            "uri": thumbnail_uri(read[name]) if name in read else None,
+            "labels": list(labels.get(name, {}).items()),
+        }
         for name in dict.fromkeys(names)
     ]
 
 
 def _last_predictions(campaign: Campaign) -> dict[str, str]:
-    numbers = [each.number for each in campaign.ledger.rounds() if each.model]
-    path = campaign.folder.predictions(numbers[-1]) if numbers else None
-    return Predictions.read(path).labels() if path is not None and path.exists() else {}
+    rounds = [each for each in campaign.ledger.rounds() if each.model]
+    found = predictions_of(campaign.folder, rounds[-1]) if rounds else None
+    return {} if found is None else found.labels()
 
 
 def _mistakes(
-    campaign: Campaign, truth: dict[str, str], answers: Sequence[Any]
+    campaign: Campaign, truth: dict[str, str], predicted: dict[str, str], labels: Labels
 ) -> list[dict[str, Any]]:
-    predicted = _last_predictions(campaign)
     wrong = [
         name for name, label in truth.items() if name in predicted and predicted[name] != label
     ]
-    found = _pictures(campaign, wrong[:_SHOWN], answers)
+    found = _pictures(campaign, wrong[:_SHOWN], labels)
     return [each | {"predicted": predicted[each["name"]]} for each in found]
 
 
-def _confusion(campaign: Campaign, truth: dict[str, str]) -> list[tuple[str, list[int]]]:
+def _confusion(
+    classes: Sequence[str], truth: dict[str, str], predicted: dict[str, str]
+) -> list[tuple[str, list[int]]]:
     """Rows: what was labelled; columns: what the last model predicts."""
-    predicted, classes = _last_predictions(campaign), campaign.settings.classes
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     place = {name: k for k, name in enumerate(classes)}
     for name, label in truth.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -70,7 +69,7 @@ def summarise(campaign: Summed, annotator: str | None = None) -> dict[str, Any]:
         },
         "stopping": [each.judge(progress)._asdict() for each in default_criteria()],
         "speed": _per_minute(current),
-        "per_annotator": dict(Counter(each.annotator for each in current)),
+        "per_annotator": counts.by_annotator,
         "training": dict(campaign.training),
     }
     if annotator is not None:

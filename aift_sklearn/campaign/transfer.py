@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .._checks import check_option
 from .._writing import as_path, write_atomically
 from ..errors import DataError, ParameterError
+from ..pools.decoding import as_picture
 from .exchange import (
     Imported,
     Place,
@@ -25,7 +26,8 @@ from .exchange import (
     read_answers,
     save_pictures,
 )
-from .records import Ask, Kind, Purpose
+from .following import unanswered
+from .records import Ask, Purpose
 
 if TYPE_CHECKING:
     from .campaign import Campaign
@@ -81,15 +83,13 @@ def export_labels(
     write_atomically(
         path.with_suffix(".xml"), label_studio_config(campaign.settings).encode("utf-8")
     )
-    done = {each.candidate for each in answers if each.kind != Kind.skip}
-    waiting = [ask for ask in asks if ask.candidate not in done]
     n_classes = len(campaign.classes)
     # Of a class that was added later a model knew nothing.
     full = [
         replace(ask, proba=(*ask.proba, *[0.0] * (n_classes - len(ask.proba))))
         if ask.proba
         else ask
-        for ask in waiting
+        for ask in unanswered(asks, answers)
     ]
     saved = save_pictures(
         path.with_suffix(""),
@@ -130,10 +130,9 @@ def _seen_in_its_image(campaign: Campaign, candidate: str) -> bytes:
     found = campaign.pool.surroundings(candidate)
     if found is None:
         return campaign.picture(candidate)
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
-    grey = found.pixels.shape[0] == 1
-    image = Image.fromarray(found.pixels[0] if grey else found.pixels.transpose(1, 2, 0))
+    image = as_picture(found.pixels)
     if found.box != (0, 0, 1, 1):
         image = image.convert("RGB")
         draw = ImageDraw.Draw(image)

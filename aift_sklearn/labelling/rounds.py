@@ -14,7 +14,7 @@ from ..models import build_model
 from ..pools import Pool
 from .labels_file import LabelsFile
 
-__all__ = ["Asked", "Learnt", "ask_next", "learn_labels"]
+__all__ = ["Asked", "Learnt", "ask_next", "is_fitted", "learn_labels"]
 
 Array = NDArray[Any]
 
@@ -116,7 +116,7 @@ def ask_next(
     ids = [str(name) for name in left.ids[rows]]
     if labels is not None:
         labels.append(ids)
-    scores = learner.estimator.score_candidates(images) if _is_fitted(learner) else None
+    scores = learner.estimator.score_candidates(images) if is_fitted(learner) else None
     return Asked(ids, images, scores)
 
 
@@ -184,7 +184,8 @@ def learn_labels(
     taught = {} if learner is None else _taught(learner)
     if learner is not None:
         _check_taught_alike(learner, pool)
-    images, left_out = _read_labelled(pool, labels)
+    images = pool.read_known(labels)
+    left_out = [name for name in labels if name not in images]
     kept = [name for name in left_out if name in taught]
     images |= {name: taught[name][0] for name in kept}
     left_out = [name for name in left_out if name not in taught]
@@ -198,7 +199,7 @@ def learn_labels(
     new = [name for name in names if name not in taught]
     anew = _why_anew(learner, taught, {name: labels[name] for name in names})
     known = _begin(learner, model, views, random_state) if learner is None or anew else learner
-    fresh = not _is_fitted(known)
+    fresh = not is_fitted(known)
     to_teach = names if fresh else new
     foreseen = None
     if to_teach:
@@ -214,20 +215,11 @@ def learn_labels(
     return Learnt(known, len(names), len(new), foreseen, anew, left_out, kept)
 
 
-def _read_labelled(pool: Pool, labels: Mapping[str, str]) -> tuple[dict[str, Array], list[str]]:
-    """Images of what has a label, and ids that are not in the pool or cannot be read."""
-    in_pool = set(pool.ids.tolist())
-    names = [name for name in labels if name in in_pool]
-    X = pool[pool.rows_of(names)] if names else np.empty((0, *pool.shape[1:]), pool.dtype)
-    images = {name: x for name, x in zip(names, X, strict=True) if name not in pool.broken}
-    return images, [name for name in labels if name not in images]
-
-
 def _taught(learner: AIFTLearner) -> dict[str, tuple[Array, str]]:
     """Id → image and label, of what a learner was taught."""
     ids = getattr(learner, "taught_ids_", None)
     X, y = learner.X_training, learner.y_training
-    if ids is None and X is None and not _is_fitted(learner):
+    if ids is None and X is None and not is_fitted(learner):
         return {}
     if ids is None or X is None or len(ids) != len(X):
         raise ParameterError(
@@ -244,7 +236,7 @@ def _why_anew(
     labels: Mapping[str, str],
 ) -> str:
     """Say why a learner has to be trained anew on all labels; nothing where it has not."""
-    if learner is None or not _is_fitted(learner):
+    if learner is None or not is_fitted(learner):
         return ""
     unknown = sorted(set(labels.values()) - {str(label) for label in learner.estimator.classes_})
     if unknown:
@@ -258,7 +250,8 @@ def _why_anew(
     return ""
 
 
-def _is_fitted(learner: AIFTLearner) -> bool:
+def is_fitted(learner: AIFTLearner) -> bool:
+    """Whether a learner was taught anything."""
     return hasattr(learner.estimator, "estimator_")
 
 

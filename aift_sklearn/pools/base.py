@@ -175,6 +175,15 @@ class Pool(ABC):
             )
         return np.array([place[name] for name in wanted], dtype=np.intp)
 
+    def read_known(self, ids: Iterable[str]) -> dict[str, Array]:
+        """Read candidates by their ids: id → candidate, of those that are there and can be read."""
+        known = set(self.ids.tolist())
+        names = [name for name in dict.fromkeys(ids) if name in known]
+        if not names:
+            return {}
+        found = zip(names, self[self.rows_of(names)], strict=True)
+        return {name: candidate for name, candidate in found if name not in self.broken}
+
     def path_of(self, id: str) -> Path:
         """Return the file that a candidate is read from.
 

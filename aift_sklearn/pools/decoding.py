@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "as_picture",
     "at_most",
     "check_window",
     "decode",
@@ -175,6 +176,20 @@ def check_window(window: Any, expected: str = "'auto'") -> tuple[float, float]:
     return low, high
 
 
+def as_picture(pixels: Bytes) -> PIL.Image.Image:
+    """Make a picture of Pillow of an image (1 or 3, H, W).
+
+    Examples
+    --------
+    >>> as_picture(np.zeros((3, 4, 8), dtype=np.uint8)).size
+    (8, 4)
+    """
+    from PIL import Image
+
+    plain = pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(plain))
+
+
 def at_most(pixels: Bytes, side: int = _LOOKED_AT) -> Bytes:
     """Scale an image (C, H, W) down, where its longer side has more pixels than that.
 
@@ -185,14 +200,14 @@ def at_most(pixels: Bytes, side: int = _LOOKED_AT) -> Bytes:
     """
     from PIL import Image
 
-    n_channels, height, width = pixels.shape
+    _, height, width = pixels.shape
     if max(height, width) <= side:
         return pixels
     by = side / max(height, width)
     size = (max(1, round(width * by)), max(1, round(height * by)))
-    plain = Image.fromarray(pixels[0] if n_channels == 1 else pixels.transpose(1, 2, 0))
-    scaled = np.asarray(plain.resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
-    return scaled[None] if n_channels == 1 else scaled.transpose(2, 0, 1)
+    scaled = as_picture(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+    found = np.asarray(scaled)
+    return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
 
 
 def middle_square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:

@@ -20,6 +20,7 @@ __all__ = [
     "check_round",
     "check_settings",
     "check_text",
+    "is_candidate_name",
 ]
 
 # Characters: an index of PostgreSQL takes 2700 bytes, at most four a character.
@@ -45,6 +46,21 @@ def _is_utf8(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_candidate_name(name: str) -> bool:
+    """Whether a candidate can be called so.
+
+    Examples
+    --------
+    >>> is_candidate_name("a/b.png"), is_candidate_name("b.png ")
+    (True, False)
+    """
+    try:
+        check_name("candidate", name, longest=_ID)
+    except DataError:
         return False
     return True
 
