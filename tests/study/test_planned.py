@@ -17,11 +17,11 @@ from fakes import Pixels
 from PIL import Image
 from sklearn.base import clone
 
-from aift_sklearn import AffinePatches, AIFTClassifier, aift_sampling
+from aift_sklearn import AffinePatches, AIFTClassifier, aift_sampling, models
 from aift_sklearn._file_lock import FileLock
 from aift_sklearn.errors import DataError, OutOfMemoryError, ParameterError
 from aift_sklearn.query import random_sampling
-from aift_sklearn.study import demo, load_tissue, simulate
+from aift_sklearn.study import load_tissue, simulate
 from aift_sklearn.study.planned import running, tasks
 from aift_sklearn.study.planned.campaigns import (
     batch_redundancy,
@@ -56,7 +56,7 @@ def plan_file(tmp_path):
 def fast(monkeypatch):
     """Train logistic regressions on thumbnails instead of CNNs, and embed by brightness."""
     model = AIFTClassifier(Pixels(C=0.1), patches=AffinePatches.for_microscopy(n_patches=3, size=8))
-    monkeypatch.setitem(demo.MODELS, "finetune", lambda patches: clone(model))
+    monkeypatch.setitem(models.MODELS, "finetune", lambda patches: clone(model))
     return model
 
 
@@ -405,7 +405,7 @@ def _end_yourself(task, whole):
 
 
 def test_frozen_embeddings_are_kept_in_a_folder(tmp_path, monkeypatch):
-    data, model = load_tissue(), demo.build_model("features", n_patches=2)
+    data, model = load_tissue(), models.build_model("features", n_patches=2)
     options = {"n_rounds": 2, "n_instances": 8, "seeds": [0]}
     columns = ["strategy", "round", "auc", "balanced_accuracy"]
     whole = simulate(data, model, **options)[columns]
@@ -423,7 +423,7 @@ def test_frozen_embeddings_are_kept_in_a_folder(tmp_path, monkeypatch):
         again = simulate(data, model, **options, precompute=tmp_path)
         pd.testing.assert_frame_equal(again[columns], whole)
     # Other views have a file of their own.
-    simulate(data, demo.build_model("features", n_patches=3), **options, precompute=tmp_path)
+    simulate(data, models.build_model("features", n_patches=3), **options, precompute=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 

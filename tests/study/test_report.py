@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from samples import GOLDEN, binary
 
+from aift_sklearn import _page_pictures
 from aift_sklearn.errors import ParameterError
 from aift_sklearn.scores import prediction_pattern
 from aift_sklearn.study.comparisons import paired_interval
@@ -107,7 +108,7 @@ class _Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def coarse_figures(monkeypatch):
     """Figures of few pixels: most of the time of a page goes into drawing them."""
-    monkeypatch.setattr(figures, "PAGE_DPI", 20)
+    monkeypatch.setattr(_page_pictures, "FIGURE_DPI", 20)
 
 
 @pytest.fixture
