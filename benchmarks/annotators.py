@@ -1,13 +1,13 @@
 """Many annotators at once: whether every answer is kept, and how long one waits for it.
 
-Usage: python benchmarks/annotators.py [--annotators N] [--answers N] [--think SECONDS]
-                                       [--ledger PATH_OR_URL] [--json]
+Usage: python benchmarks/annotators.py [--annotators N] [--answers N] [--only KIND ...]
 
-A server in a process of its own serves a ledger that is on the disk. Each annotator asks for a
-question, fetches its picture, and answers, without a pause unless told so; half of the annotators
-answer over a connection that is kept, as browsers do. Afterwards the ledger is read:
+Writes docs/annotators.md; kinds are sqlite and postgresql, where that is installed. A server in a
+process of its own serves a ledger that is on the disk. Each annotator asks for a question, fetches
+its picture, thinks or does not, and answers; half of the annotators answer over a connection that
+is kept, as browsers do. With training a CNN is fine-tuned meanwhile, on all cores, by a process
+that gives way as the one of a campaign does. Afterwards the ledger is read:
 
-- n: answers that it holds.
 - lost: answers that were acknowledged and are not in it.
 - crossed: answers that are in it and are not what was sent, or of a question of somebody else's.
 - p50, p99, max: milliseconds from the request of an answer to its reply.
@@ -15,8 +15,13 @@ answer over a connection that is kept, as browsers do. Afterwards the ledger is 
 
 import argparse
 import asyncio
+import contextlib
+import datetime
 import io
+import itertools
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -27,11 +32,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from aift_sklearn.campaign.background import NICE
 from aift_sklearn.campaign.ledger import Ledger
 from aift_sklearn.campaign.records import Ask, Round
 from aift_sklearn.campaign.server import serve
 from aift_sklearn.campaign.settings import Settings
+from aift_sklearn.models import build_model
+from aift_sklearn.study import load_tissue
 
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "annotators.md"
+# Seconds of thought, and whether a CNN learns meanwhile.
+RUNS = tuple(itertools.product((1.0, 0.0), (False, True)))
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 CLASSES = ("lymphocyte", "neutrophil", "monocyte")
 
 
@@ -119,69 +132,134 @@ async def annotate(port, number, n_answers, think, sent, milliseconds):
     await client.close()
 
 
-async def annotate_all(port, arguments):
+async def annotate_all(port, arguments, think):
     """All of them at once."""
     sent, milliseconds = {}, []
     await asyncio.gather(
         *(
-            annotate(port, number, arguments.answers, arguments.think, sent, milliseconds)
+            annotate(port, number, arguments.answers, think, sent, milliseconds)
             for number in range(arguments.annotators)
         )
     )
     return sent, milliseconds
 
 
-def measure(where, arguments):
+def measure(where, arguments, think):
     """Run it on an empty ledger; figures by name."""
     n = arguments.annotators * (arguments.answers + 2)
     with Ledger.create(where, Campaign.settings.to_json()) as ledger:
         ledger.add_round(Round(0), [Ask(f"cell-{i:06d}", i) for i in range(n)])
-    command = [sys.executable, __file__, "--serve", str(where)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            port = int(process.stdout.readline().rsplit(":", 1)[1].strip("/\n"))
-            begun = time.perf_counter()
-            sent, milliseconds = asyncio.run(annotate_all(port, arguments))
-            seconds = time.perf_counter() - begun
-        finally:
-            process.terminate()
+    with started("--serve", str(where)) as process:
+        port = int(process.stdout.readline().rsplit(":", 1)[1].strip("/\n"))
+        begun = time.perf_counter()
+        sent, milliseconds = asyncio.run(annotate_all(port, arguments, think))
+        seconds = time.perf_counter() - begun
     with Ledger.open(where) as ledger:
         stored = {row.uid: (row.candidate, row.annotator, row.label) for row in ledger.answers()}
     twice = len(stored) - len({candidate for candidate, _, _ in stored.values()})
     return {
-        "n": len(stored),
+        "answers": len(stored),
         "lost": len(sent.keys() - stored.keys()),
         "crossed": sum(stored[uid] != sent.get(uid) for uid in stored) + twice,
-        "p50": round(float(np.percentile(milliseconds, 50)), 1),
-        "p99": round(float(np.percentile(milliseconds, 99)), 1),
-        "max": round(max(milliseconds), 1),
-        "per second": round(len(sent) / seconds, 1),
+        "a second": f"{len(sent) / seconds:.0f}",
+        "p50, ms": f"{np.percentile(milliseconds, 50):.0f}",
+        "p99, ms": f"{np.percentile(milliseconds, 99):.0f}",
+        "max, ms": f"{max(milliseconds):.0f}",
     }
 
 
+@contextlib.contextmanager
+def started(*options):
+    """Run this file in another process, as long as the context lasts."""
+    command = [sys.executable, __file__, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def training():
+    """Fine-tune meanwhile, in a process that gives way as a campaign's does."""
+    with started("--train") as process:
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        process.stdout.readline()
+        yield
+
+
+def train():
+    """Fine-tune a CNN again and again; say when it has begun."""
+    data = load_tissue()
+    model = build_model("finetune")
+    print("begun", flush=True)
+    while True:
+        model.fit(data.X[:200], data.y[:200])
+
+
+@contextlib.contextmanager
+def ledgers(kind):
+    """A function that names an empty place for a ledger at each call."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "sqlite":
+            yield lambda: Path(tempfile.mkdtemp(dir=folder)) / "campaign.ledger"
+            return
+        sys.path.insert(0, str(ROOT / "tests"))
+        import postgres
+
+        with postgres.running_server() as server:
+            yield lambda: server.url(server.new_database())
+
+
+def run(arguments):
+    """Rows of the table."""
+    for kind in arguments.only:
+        with ledgers(kind) as new_place:
+            for think, trains in RUNS:
+                with training() if trains else contextlib.nullcontext():
+                    figures = measure(new_place(), arguments, think)
+                row = {"ledger": NAMES[kind], "thought": f"{think:g} s" if think else "none"}
+                row |= {"a CNN learns": "yes" if trains else "no"} | figures
+                print(row, flush=True)
+                yield row
+
+
+def write(rows, arguments):
+    """Write the page."""
+    today = datetime.date.today().isoformat()
+    lines = [
+        "# Many annotators at once",
+        f"Written by `python benchmarks/annotators.py` on {today}: {arguments.annotators} "
+        f"annotators who begin at once, {arguments.answers} answers each, from another process of "
+        f"the same machine, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{platform.system()}. Milliseconds are from sending an answer to the reply that it is on "
+        "the disk, with the next question. Thought is between a picture and its answer, half as "
+        "long to half as long again; without any, the server is as busy as it can be. Where a CNN "
+        "learns, it is fine-tuned meanwhile on all cores, by a process that gives way.",
+        "",
+        f"| {' | '.join(rows[0])} |",
+        f"| {' | '.join('---' for _ in rows[0])} |",
+        *(f"| {' | '.join(str(value) for value in row.values())} |" for row in rows),
+    ]
+    PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def main():
-    """Print a table, or JSON."""
+    """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--annotators", type=int, default=50)
     parser.add_argument("--answers", type=int, default=20)
-    parser.add_argument("--think", type=float, default=0.0)
-    parser.add_argument("--ledger", help="where to make it; a temporary file without")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
+    if arguments.train:
+        train()
+    elif arguments.serve:
         with Ledger.open(arguments.serve) as ledger:
             serve(Campaign(ledger), say=lambda text: print(text, flush=True))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        where = arguments.ledger or Path(folder) / "annotators.ledger"
-        figures = measure(where, arguments)
-    if arguments.json:
-        print(json.dumps(figures))
-        return
-    print(f"{arguments.annotators} annotators, {arguments.answers} answers each, at once")
-    print(" | ".join(figures))
-    print(" | ".join(str(value) for value in figures.values()))
+    else:
+        write(list(run(arguments)), arguments)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,13 @@ from .records import Purpose
 if TYPE_CHECKING:
     from .campaign import Campaign
 
-__all__ = ["BackgroundLearner", "what_is_due"]
+__all__ = ["NICE", "BackgroundLearner", "what_is_due"]
 
 # Seconds between two looks at the ledger, and before a training that failed is tried again.
 _PAUSE, _AFTER_FAILURE = 1.0, 60.0
+NICE = 10
+"""By how much a process that learns gives way to others, where the system knows that."""
+
 # Below this share of a batch, questions that are left last for about one training.
 _RUNNING_LOW = 0.25
 # Characters of an error that are told.
@@ -80,7 +83,7 @@ class BackgroundLearner:
         campaign: Campaign,
         command: Callable[[str], Sequence[str]] | None = None,
         *,
-        nice: int = 10,
+        nice: int = NICE,
         pause: float = _PAUSE,
         after_failure: float = _AFTER_FAILURE,
     ) -> None:

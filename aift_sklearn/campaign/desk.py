@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -83,6 +84,8 @@ class Desk:
         )
         self._status: dict[str, Any] | None = None
         self._status_until = 0.0
+        # Those who ask first wait for one sum, and do not all make it.
+        self._summing_up = asyncio.Lock()
 
     def campaign(self) -> dict[str, Any]:
         """What is asked, and how."""
@@ -173,20 +176,23 @@ class Desk:
         return questions_reply(questions, message)
 
     async def _fresh_status(self) -> dict[str, Any]:
-        began = time.monotonic()
-        if self._status is None or began >= self._status_until:
-            # Who asks meanwhile is content with what was.
-            self._status_until = began + 60
-            try:
-                self._status = await self._work(self._campaign.status)
-            except (AIFTError, OSError):
-                # What is stored is stored, whether or not it can be summed up.
-                _log.exception("the campaign could not be summed up")
-                self._status = self._status or {"counts": {}}
-            finally:
+        if self._status is not None and (
+            self._summing_up.locked() or time.monotonic() < self._status_until
+        ):
+            # Who asks while it is summed up is content with what was.
+            return self._status
+        async with self._summing_up:
+            began = time.monotonic()
+            if self._status is None or began >= self._status_until:
+                try:
+                    self._status = await self._work(self._campaign.status)
+                except (AIFTError, OSError):
+                    # What is stored is stored, whether or not it can be summed up.
+                    _log.exception("the campaign could not be summed up")
+                    self._status = self._status or {"counts": {}}
                 now = time.monotonic()
                 self._status_until = now + max(_FRESH, _RARELY * (now - began))
-        return self._status
+            return self._status
 
     async def _progress(self) -> dict[str, int]:
         # An answer does not wait for a count: pages ask for that in their own time.

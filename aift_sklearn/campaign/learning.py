@@ -147,6 +147,14 @@ class Workshop:
             asked = self.ledger.asks()
             rank = 1 + max((ask.rank for ask in asked if ask.round == number), default=-1)
             seed = self._seed(number, len(asked))
+            if not self.folder.explanations(number):
+                # People began with these before there was anything to look at them.
+                first = [
+                    each.candidate
+                    for each in asked
+                    if each.round == number and each.purpose is Purpose.yardstick
+                ]
+                self._keep_seen(self._drawn(first, learner, seed), number)
             asks = self._choose(learner, n, number, seed, first_rank=rank)
             self.ledger.add_asks(asks)
             return asks
@@ -249,11 +257,14 @@ class Workshop:
         batches = [self._batch(left, n, learner, seed)]
         batches.append(self._drawn(yardstick[: max(1, n // 2)], learner, seed))
         for batch in batches:
-            if batch is not None:
-                # One file for each: nothing in it tells the candidates apart.
-                batch.asked.write(self.folder.next_explanation(number))
+            self._keep_seen(batch, number)
         asks, drawn = ([] if batch is None else batch.asks for batch in batches)
         return mix(asks, drawn, self.settings, first_rank=first_rank, seed=seed)
+
+    def _keep_seen(self, batch: Batch | None, number: int) -> None:
+        if batch is not None:
+            # One file for each: nothing in it tells the candidates apart.
+            batch.asked.write(self.folder.next_explanation(number))
 
     def _drawn(self, names: list[str], learner: AIFTLearner, seed: int) -> Batch | None:
         """Look at candidates of the yardstick as at all others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import ipaddress
 import signal
 import socket
@@ -204,7 +205,7 @@ def serve(
         say(f"The page is at {address}")
         if open_browser:
             webbrowser.open(address)
-        with contextlib.suppress(KeyboardInterrupt), _ending_by_exit():
+        with contextlib.suppress(KeyboardInterrupt), _ending_by_exit(), _without_long_pauses():
             uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -222,6 +223,20 @@ def _ending_by_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _without_long_pauses() -> Iterator[None]:
+    """Spare the garbage collector what is there already, and stays.
+
+    To look through all of it takes a tenth of a second and more, in which nobody is answered.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _choose_token(host: str, token: str | bool | None) -> str | None:

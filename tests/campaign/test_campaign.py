@@ -132,11 +132,16 @@ def test_scores_are_those_of_the_model_that_asked(begun):
 
 def test_typical_candidates_are_explained_without_a_model(begun):
     campaign, _ = begun
-    (ask, *_) = [ask for ask in campaign.ask() if ask.purpose == Purpose.typical]
-    explained = campaign.explanation(ask.candidate)
-    assert explained.proba is None
-    assert explained.reason == "asked for in round 0, before there was a model"
-    assert Image.open(io.BytesIO(explained.patches[0])).size == (8, 8)
+    campaign.ask()
+    asks = campaign.ledger.asks()
+    assert {ask.purpose for ask in asks} == {Purpose.typical, Purpose.yardstick}
+    for ask in asks:
+        # Nothing tells those apart that were asked for first, nor those drawn at random.
+        explained = campaign.explanation(ask.candidate)
+        assert explained.proba is None
+        assert explained.reason == "asked for in round 0, before there was a model"
+        assert Image.open(io.BytesIO(explained.patches[0])).size == (8, 8)
+        assert len(explained.patches) == 3
     with pytest.raises(DataError, match="not asked for"):
         campaign.explanation("nothing.png")
 

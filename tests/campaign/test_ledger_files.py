@@ -582,7 +582,7 @@ def test_a_ledger_needs_sqlalchemy(monkeypatch):
 
 def test_postgresql_needs_its_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(MissingDependencyError, match=r'needs psycopg, .*pip install "psycopg\['):
+    with pytest.raises(MissingDependencyError, match=r"needs psycopg, .*\[postgresql\]"):
         Ledger.open("postgresql://ada@localhost/cells")
 
 

@@ -1,5 +1,6 @@
 """What clients ask of a campaign's server, over HTTP."""
 
+import gc
 import json
 import os
 import re
@@ -208,7 +209,6 @@ def test_the_state_is_counted_now_and_then_however_many_ask(caller, campaign):
         return count()
 
     campaign.status = slow
-    caller.get("/api/status")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: caller.get("/api/status"), range(24)))
     assert len(calls) == 1
@@ -502,6 +502,8 @@ def test_serving_ends_with_ctrl_c_and_returns(campaign, monkeypatch):
     def interrupt():
         port = int(said[0].rsplit(":", 1)[1].strip("/"))
         assert Caller(port).get("/api/campaign")[0] == 200
+        # What was there before is not collected while people wait.
+        assert gc.get_freeze_count()
         os.kill(os.getpid(), signal.SIGINT)
 
     with ThreadPoolExecutor(1) as pool:
@@ -515,7 +517,8 @@ def test_serving_ends_with_ctrl_c_and_returns(campaign, monkeypatch):
         calls[0].result()
     assert said == [f"The page is at {opened[0]}"]
     assert 8000 <= int(opened[0].rsplit(":", 1)[1].strip("/")) < 8032
-    # What was set for signals is as before.
+    # What was set for signals and garbage is as before.
+    assert not gc.get_freeze_count()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..._optional import load_optional
-from ...errors import LedgerError, MissingDependencyError
+from ...errors import LedgerError
 from .addresses import Address
 from .sql import sa
 
@@ -129,12 +129,7 @@ def engine_of_postgresql(address: Address, patience: float) -> sa.Engine:
     MissingDependencyError
         If psycopg 3 is not installed.
     """
-    try:
-        load_optional("psycopg", purpose="a ledger in PostgreSQL", extra="campaign")
-    except MissingDependencyError as error:
-        raise MissingDependencyError(
-            "psycopg", purpose="a ledger in PostgreSQL", command='pip install "psycopg[binary]"'
-        ) from error
+    load_optional("psycopg", purpose="a ledger in PostgreSQL", extra="postgresql")
     engine = sa.create_engine(
         address.url,
         connect_args={"connect_timeout": max(2, round(patience))},

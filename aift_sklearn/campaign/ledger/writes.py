@@ -19,7 +19,7 @@ from .queue import find_open, refresh
 from .reads import read_ask, read_current, read_latest, read_seen, read_settings
 from .rows import ANSWER, ASK, answer_of, ask_of, row_of_answer
 from .sql import sa
-from .store import Store
+from .store import Store, Writing
 from .tables import answers, asks, leases, views
 
 __all__ = ["Result", "apply_operations"]
@@ -51,19 +51,24 @@ def apply_operations(store: Store, operations: Sequence[Operation]) -> list[Resu
     LedgerError
         If the database refuses, for all of them: nothing is kept.
     """
-    if len(operations) == 1:
-        return [_do_alone(store, operations[0])]
-    with store.writing() as writing:
-        batch = _Batch(writing.connection, writing.now)
-        return [_do_among_others(store, batch, operation) for operation in operations]
-
-
-def _do_alone(store: Store, operation: Operation) -> Result | Exception:
+    if len(operations) > 1:
+        # Hardly ever is anything refused; and savepoints take as long as what they are for.
+        with contextlib.suppress(_RefusedError):
+            return _do_all(store, operations)
+        with store.writing() as writing:
+            batch = _begin(writing, operations)
+            return [_do_among_others(store, batch, operation) for operation in operations]
     try:
-        with store.writing() as writing, _refusals(store):
-            return _perform(_Batch(writing.connection, writing.now), operation)
+        return _do_all(store, operations)
     except _RefusedError as refused:
-        return refused.reason
+        return [refused.reason]
+
+
+def _do_all(store: Store, operations: Sequence[Operation]) -> list[Result | Exception]:
+    """Do them if none is refused; nothing is kept otherwise."""
+    with store.writing() as writing, _refusals(store):
+        batch = _begin(writing, operations)
+        return [_perform(batch, operation) for operation in operations]
 
 
 def _do_among_others(store: Store, batch: _Batch, operation: Operation) -> Result | Exception:
@@ -109,6 +114,12 @@ class _Batch:
     @property
     def adjudicate(self) -> bool:
         return bool(self.settings.get("adjudicate", True))
+
+
+def _begin(writing: Writing, operations: Sequence[Operation]) -> _Batch:
+    if any(isinstance(operation, Lease) for operation in operations):
+        writing.connection.execute(_EXPIRED, {"now": writing.now})
+    return _Batch(writing.connection, writing.now)
 
 
 def _perform(batch: _Batch, operation: Operation) -> Result:
@@ -210,7 +221,6 @@ def _lease(batch: _Batch, asked: Lease) -> list[Question]:
     n = check_int("n", asked.n, minimum=1)
     seconds = check_number("seconds", asked.seconds, low=0.001, high=_LONGEST)
     expires = batch.now + datetime.timedelta(seconds=seconds)
-    connection.execute(_EXPIRED, {"now": batch.now})
     held = [
         ask_of(row) for row in connection.execute(_HELD, {"annotator": annotator, "n": n}).all()
     ]
