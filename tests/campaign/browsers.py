@@ -61,6 +61,8 @@ class Page:
 
     def open(self, name=""):
         """Open it, and say who one is."""
+        # The page before it may still ask a server that is gone.
+        self.browser.get("about:blank")
         self.browser.get_log("browser")
         self.browser.get(self.address)
         if name:

@@ -198,7 +198,7 @@ class Ledger:
     def ask_of(self, candidate: str) -> Ask | None:
         """Ask of a candidate; None if it was not asked for."""
         with self._store.reading() as connection:
-            return reads.read_ask(connection, candidate)
+            return reads.read_asks_of(connection, [candidate])[candidate]
 
     def answers(self) -> list[Answer]:
         """All answers as they came: also those that were replaced or taken back, and the undos."""
@@ -213,7 +213,7 @@ class Ledger:
     def current_of(self, candidate: str) -> list[Answer]:
         """Answers of a candidate that count: at most one of each annotator."""
         with self._store.reading() as connection:
-            return reads.read_current(connection, candidate)
+            return reads.read_current_of(connection, [candidate])[candidate]
 
     def history(self, annotator: str, n: int = 50) -> list[Answer]:
         """The last ``n`` answers of an annotator, the newest first; undos are among them."""
@@ -224,7 +224,7 @@ class Ledger:
     def seen(self, annotator: str, candidate: str) -> tuple[str, ...]:
         """What an annotator was shown of what the model thinks of a candidate."""
         with self._store.reading() as connection:
-            return reads.read_seen(connection, annotator, candidate)
+            return tuple(reads.read_seen(connection, [candidate])[candidate].get(annotator, ()))
 
     def counts(self) -> Counts:
         """How far the campaign is."""

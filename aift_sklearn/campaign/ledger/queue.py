@@ -21,7 +21,7 @@ from .rows import ASK, ask_of
 from .sql import sa
 from .tables import asks, leases, queue
 
-__all__ = ["enqueue", "find_open", "n_wanted", "rebuild", "refresh"]
+__all__ = ["Crowd", "enqueue", "find_crowds", "find_open", "n_wanted", "rebuild", "refresh"]
 
 
 def n_wanted(n_readers: int, labels: Sequence[str], *, adjudicate: bool) -> int:
@@ -80,12 +80,13 @@ _ENQUEUE = sa.insert(queue)
 
 def refresh(
     connection: sa.Connection, ask: Ask, current: Iterable[Answer], *, adjudicate: bool
-) -> None:
-    """Put a candidate where it belongs, by its answers that count."""
+) -> bool:
+    """Put a candidate where it belongs, by its answers that count; tell whether it is open."""
     place = _place_of(ask, current, adjudicate)
     connection.execute(_DEQUEUE, {"gone": ask.candidate})
     if place.missing > 0:
         connection.execute(_ENQUEUE, place._asdict())
+    return place.missing > 0
 
 
 def enqueue(connection: sa.Connection, asked: Sequence[Ask]) -> None:
@@ -150,25 +151,51 @@ _CROWDS, _OPEN_OF_CROWD = _select_crowds(), _select_open_of_crowd()
 _Order = tuple[int, int, str]
 
 
+class Crowd(NamedTuple):
+    """Candidates that the same people have answered, with the place of the first of them."""
+
+    begins: _Order
+    name: str
+    readers: list[str]
+
+
 def _order_of(ask: Ask) -> _Order:
     return -ask.round, ask.rank, ask.candidate
 
 
-def find_open(connection: sa.Connection, annotator: str, n: int) -> list[Ask]:
+def find_crowds(connection: sa.Connection) -> list[Crowd]:
+    """Find what is open, by who has answered it; the crowd that begins first comes first."""
+    return sorted(
+        Crowd((-number, rank, candidate), name, readers)
+        for name, readers, number, rank, candidate in connection.execute(_CROWDS)
+    )
+
+
+def find_open(
+    connection: sa.Connection, annotator: str, n: int, crowds: Sequence[Crowd]
+) -> list[Ask]:
     """Find the first questions that are open for an annotator, those that they hold left out.
 
     Leases that have expired must have been removed.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        In a transaction.
+    annotator : str
+        For whom.
+    n : int
+        Most of them.
+    crowds : sequence of Crowd
+        All that there are. Some may have lost candidates since they were read.
     """
-    crowds: list[tuple[_Order, str]] = [
-        ((-number, rank, candidate), crowd)
-        for crowd, readers, number, rank, candidate in connection.execute(_CROWDS)
-        if annotator not in readers
-    ]
     found: list[Ask] = []
-    for begins, crowd in sorted(crowds):
-        if len(found) == n and _order_of(found[-1]) < begins:
+    for crowd in crowds:
+        if annotator in crowd.readers:
+            continue
+        if len(found) == n and _order_of(found[-1]) < crowd.begins:
             break
-        values = {"annotator": annotator, "crowd": crowd, "n": n}
+        values = {"annotator": annotator, "crowd": crowd.name, "n": n}
         found += map(ask_of, connection.execute(_OPEN_OF_CROWD, values))
         found = sorted(found, key=_order_of)[:n]
     return found

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..records import Answer, Ask, Kind, Round
 from .rows import ANSWER, ASK, NOTE, ROUND, Note, answer_of, ask_of, note_of, round_of
 from .sql import sa
-from .tables import answers, asks, notes, rounds, settings, views
+from .tables import answers, asks, leases, notes, rounds, settings, views
 
 __all__ = [
+    "StoredRow",
     "read_answers",
-    "read_ask",
     "read_asks",
+    "read_asks_of",
     "read_current",
+    "read_current_of",
+    "read_held",
     "read_history",
     "read_latest",
     "read_notes",
     "read_rounds",
     "read_seen",
     "read_settings",
+    "read_stored",
 ]
+
+
+class StoredRow(NamedTuple):
+    """An answer, and what its client said was visible."""
+
+    answer: Answer
+    said: tuple[str, ...]
+
 
 _SETTINGS = sa.select(settings.c.content).order_by(settings.c.seq.desc()).limit(1)
 _ROUNDS = sa.select(*ROUND).order_by(rounds.c.number)
 _ASKS = sa.select(*ASK).order_by(asks.c.round, asks.c.rank, asks.c.candidate)
-_ASK = sa.select(*ASK).where(asks.c.candidate == sa.bindparam("candidate"))
+_ASKS_OF = sa.select(*ASK).where(asks.c.candidate.in_(sa.bindparam("names", expanding=True)))
 _ANSWERS = sa.select(*ANSWER).order_by(answers.c.seq)
 _NOTES = sa.select(*NOTE).order_by(notes.c.seq)
 _SEEN = (
-    sa.select(views.c.what)
-    .where(
-        views.c.annotator == sa.bindparam("annotator"),
-        views.c.candidate == sa.bindparam("candidate"),
-    )
+    sa.select(views.c.candidate, views.c.annotator, views.c.what)
+    .where(views.c.candidate.in_(sa.bindparam("names", expanding=True)))
     .order_by(views.c.seq)
+)
+_STORED = sa.select(*ANSWER, answers.c.said).where(
+    answers.c.uid.in_(sa.bindparam("names", expanding=True))
+)
+_HELD = (
+    sa.select(*ASK, leases.c.annotator)
+    .join_from(leases, asks, asks.c.candidate == leases.c.candidate)
+    .where(leases.c.annotator.in_(sa.bindparam("names", expanding=True)))
+    # What was taken back last comes first: the annotator has just asked for it.
+    .order_by(leases.c.undone.desc(), asks.c.round.desc(), asks.c.rank, asks.c.candidate)
 )
 _BY = answers.c.annotator == sa.bindparam("annotator")
 _HISTORY = sa.select(*ANSWER).where(_BY).order_by(answers.c.seq.desc()).limit(sa.bindparam("n"))
@@ -49,7 +69,7 @@ _CURRENT = (
     )
     .order_by(answers.c.seq)
 )
-_CURRENT_OF = _CURRENT.where(answers.c.candidate == sa.bindparam("candidate"))
+_CURRENT_OF = _CURRENT.where(answers.c.candidate.in_(sa.bindparam("names", expanding=True)))
 _LATEST = _CURRENT.where(_BY).order_by(None).order_by(answers.c.seq.desc()).limit(1)
 
 
@@ -69,10 +89,25 @@ def read_asks(connection: sa.Connection) -> list[Ask]:
     return [ask_of(row) for row in connection.execute(_ASKS)]
 
 
-def read_ask(connection: sa.Connection, candidate: str) -> Ask | None:
-    """Ask of a candidate, if there is one."""
-    row = connection.execute(_ASK, {"candidate": candidate}).one_or_none()
-    return None if row is None else ask_of(row)
+def read_asks_of(connection: sa.Connection, candidates: Sequence[str]) -> dict[str, Ask | None]:
+    """Candidate → its ask, or None where there is none."""
+    rows = connection.execute(_ASKS_OF, {"names": candidates})
+    return dict.fromkeys(candidates) | {ask.candidate: ask for ask in map(ask_of, rows)}
+
+
+def read_stored(connection: sa.Connection, uids: Sequence[str]) -> dict[str, StoredRow | None]:
+    """Uid → the answer that has it, or None where there is none."""
+    rows = connection.execute(_STORED, {"names": uids})
+    found = (StoredRow(answer_of(row), tuple(row.said)) for row in rows)
+    return dict.fromkeys(uids) | {each.answer.uid: each for each in found}
+
+
+def read_held(connection: sa.Connection, annotators: Sequence[str]) -> dict[str, list[Ask]]:
+    """Annotator → what they hold, in the order in which it is asked."""
+    found: dict[str, list[Ask]] = {name: [] for name in annotators}
+    for row in connection.execute(_HELD, {"names": annotators}):
+        found[row.annotator].append(ask_of(row))
+    return found
 
 
 def read_answers(connection: sa.Connection) -> list[Answer]:
@@ -80,13 +115,19 @@ def read_answers(connection: sa.Connection) -> list[Answer]:
     return [answer_of(row) for row in connection.execute(_ANSWERS)]
 
 
-def read_current(connection: sa.Connection, candidate: str | None = None) -> list[Answer]:
-    """Answers that count, of a candidate or of all: neither replaced nor taken back."""
-    if candidate is None:
-        rows = connection.execute(_CURRENT)
-    else:
-        rows = connection.execute(_CURRENT_OF, {"candidate": candidate})
-    return [answer_of(row) for row in rows]
+def read_current(connection: sa.Connection) -> list[Answer]:
+    """Answers that count: neither replaced nor taken back."""
+    return [answer_of(row) for row in connection.execute(_CURRENT)]
+
+
+def read_current_of(
+    connection: sa.Connection, candidates: Sequence[str]
+) -> dict[str, list[Answer]]:
+    """Candidate → its answers that count."""
+    found: dict[str, list[Answer]] = {name: [] for name in candidates}
+    for answer in map(answer_of, connection.execute(_CURRENT_OF, {"names": candidates})):
+        found[answer.candidate].append(answer)
+    return found
 
 
 def read_latest(connection: sa.Connection, annotator: str) -> Answer | None:
@@ -101,10 +142,14 @@ def read_history(connection: sa.Connection, annotator: str, n: int) -> list[Answ
     return [answer_of(row) for row in rows]
 
 
-def read_seen(connection: sa.Connection, annotator: str, candidate: str) -> tuple[str, ...]:
-    """What an annotator was shown of a candidate, in order."""
-    values = {"annotator": annotator, "candidate": candidate}
-    return tuple(connection.execute(_SEEN, values).scalars())
+def read_seen(
+    connection: sa.Connection, candidates: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Candidate → annotator → what they were shown of it, in order."""
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in candidates}
+    for candidate, annotator, what in connection.execute(_SEEN, {"names": candidates}):
+        found[candidate].setdefault(annotator, []).append(what)
+    return found
 
 
 def read_notes(connection: sa.Connection, kind: str | None = None) -> list[Note]:

@@ -6,21 +6,18 @@ import contextlib
 import dataclasses
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 from ..._checks import check_int, check_number
 from ...errors import ConflictError, DataTypeError, LabelError
 from ..operations import HELD, Lease, Operation, Release, Saw, Undo
 from ..records import Answer, Ask, Kind, Question
+from .batch import Batch
 from .checks import check_answer, check_name, check_text
-from .queue import find_open, refresh
-from .reads import read_ask, read_current, read_latest, read_seen, read_settings
-from .rows import ANSWER, ASK, answer_of, ask_of, row_of_answer
+from .reads import read_latest
+from .rows import row_of_answer
 from .sql import sa
 from .store import Store, Writing
-from .tables import answers, asks, leases, views
+from .tables import answers, leases, views
 
 __all__ = ["Result", "apply_operations"]
 
@@ -29,6 +26,8 @@ Result = list[Question] | Answer | None
 
 # Seconds; more is a mistake.
 _LONGEST = 365 * 86_400.0
+# Operations for which is read at once: databases limit how many values a statement has.
+_AT_ONCE = 200
 
 
 def apply_operations(store: Store, operations: Sequence[Operation]) -> list[Result | Exception]:
@@ -56,8 +55,7 @@ def apply_operations(store: Store, operations: Sequence[Operation]) -> list[Resu
         with contextlib.suppress(_RefusedError):
             return _do_all(store, operations)
         with store.writing() as writing:
-            batch = _begin(writing, operations)
-            return [_do_among_others(store, batch, operation) for operation in operations]
+            return [_do_among_others(store, writing, operation) for operation in operations]
     try:
         return _do_all(store, operations)
     except _RefusedError as refused:
@@ -66,15 +64,20 @@ def apply_operations(store: Store, operations: Sequence[Operation]) -> list[Resu
 
 def _do_all(store: Store, operations: Sequence[Operation]) -> list[Result | Exception]:
     """Do them if none is refused; nothing is kept otherwise."""
+    results: list[Result | Exception] = []
     with store.writing() as writing, _refusals(store):
-        batch = _begin(writing, operations)
-        return [_perform(batch, operation) for operation in operations]
+        for first in range(0, len(operations), _AT_ONCE):
+            some = operations[first : first + _AT_ONCE]
+            batch = Batch(writing, some)
+            results += [_perform(batch, operation) for operation in some]
+    return results
 
 
-def _do_among_others(store: Store, batch: _Batch, operation: Operation) -> Result | Exception:
+def _do_among_others(store: Store, writing: Writing, operation: Operation) -> Result | Exception:
     try:
-        with _refusals(store), batch.connection.begin_nested():
-            return _perform(batch, operation)
+        # What one that is refused has read and written is forgotten with it.
+        with _refusals(store), writing.connection.begin_nested():
+            return _perform(Batch(writing, [operation]), operation)
     except _RefusedError as refused:
         return refused.reason
 
@@ -100,29 +103,7 @@ def _refusals(store: Store) -> Iterator[None]:
         raise _RefusedError(error) from error
 
 
-@dataclass
-class _Batch:
-    """What operations of one transaction share."""
-
-    connection: sa.Connection
-    now: datetime.datetime
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        return read_settings(self.connection)
-
-    @property
-    def adjudicate(self) -> bool:
-        return bool(self.settings.get("adjudicate", True))
-
-
-def _begin(writing: Writing, operations: Sequence[Operation]) -> _Batch:
-    if any(isinstance(operation, Lease) for operation in operations):
-        writing.connection.execute(_EXPIRED, {"now": writing.now})
-    return _Batch(writing.connection, writing.now)
-
-
-def _perform(batch: _Batch, operation: Operation) -> Result:
+def _perform(batch: Batch, operation: Operation) -> Result:
     match operation:
         case Answer():
             return _answer(batch, operation)
@@ -142,33 +123,33 @@ def _perform(batch: _Batch, operation: Operation) -> Result:
     )
 
 
-_OF_UID = sa.select(*ANSWER, answers.c.said).where(answers.c.uid == sa.bindparam("uid"))
 _STORE = sa.insert(answers)
 _GIVE_BACK = sa.delete(leases).where(
     leases.c.candidate == sa.bindparam("gone"), leases.c.annotator == sa.bindparam("by")
 )
 
 
-def _answer(batch: _Batch, sent: Answer) -> Answer:
-    connection = batch.connection
+def _answer(batch: Batch, sent: Answer) -> Answer:
     sent = check_answer(sent, batch.settings["classes"])
-    row = connection.execute(_OF_UID, {"uid": sent.uid}).one_or_none()
-    if row is not None:
-        return _same(answer_of(row), sent, tuple(row.said))
-    ask = _find_ask(connection, sent.candidate)
-    current = read_current(connection, sent.candidate)
+    before = batch.stored(sent.uid)
+    if before is not None:
+        return _same(before.answer, sent, before.said)
+    ask = _find_ask(batch, sent.candidate)
+    current = batch.current(sent.candidate)
     own = [answer for answer in current if answer.annotator == sent.annotator]
-    seen = read_seen(connection, sent.annotator, sent.candidate)
+    seen = batch.seen(sent.annotator, sent.candidate)
     stored = dataclasses.replace(
         sent,
         visible=tuple(dict.fromkeys((*sent.visible, *seen))),
         replaces=own[0].uid if own else "",
         time=batch.now,
     )
-    connection.execute(_STORE, row_of_answer(stored, sent.visible))
-    connection.execute(_GIVE_BACK, {"gone": sent.candidate, "by": sent.annotator})
+    batch.connection.execute(_STORE, row_of_answer(stored, sent.visible))
+    batch.answered(stored)
+    batch.connection.execute(_GIVE_BACK, {"gone": sent.candidate, "by": sent.annotator})
+    batch.gave_back(sent.annotator, sent.candidate)
     others = [answer for answer in current if answer.annotator != sent.annotator]
-    refresh(connection, ask, [*others, stored], adjudicate=batch.adjudicate)
+    batch.refresh(ask, [*others, stored])
     return stored
 
 
@@ -188,8 +169,8 @@ def _same(stored: Answer, sent: Answer, said: tuple[str, ...]) -> Answer:
     return stored
 
 
-def _find_ask(connection: sa.Connection, candidate: str) -> Ask:
-    ask = read_ask(connection, candidate)
+def _find_ask(batch: Batch, candidate: str) -> Ask:
+    ask = batch.ask(candidate)
     if ask is None:
         raise LabelError(
             f"candidate {candidate!r:.200} was not asked for in this campaign; expected one of "
@@ -198,15 +179,6 @@ def _find_ask(connection: sa.Connection, candidate: str) -> Ask:
     return ask
 
 
-_EXPIRED = sa.delete(leases).where(leases.c.expires <= sa.bindparam("now"))
-_HELD = (
-    sa.select(*ASK, leases.c.undone)
-    .join_from(leases, asks, asks.c.candidate == leases.c.candidate)
-    .where(leases.c.annotator == sa.bindparam("annotator"))
-    # What was taken back last comes first: the annotator has just asked for it.
-    .order_by(leases.c.undone.desc(), asks.c.round.desc(), asks.c.rank, asks.c.candidate)
-    .limit(sa.bindparam("n"))
-)
 _RENEW = (
     sa.update(leases)
     .where(leases.c.annotator == sa.bindparam("by"), leases.c.candidate == sa.bindparam("held"))
@@ -215,41 +187,43 @@ _RENEW = (
 _HAND_OUT = sa.insert(leases)
 
 
-def _lease(batch: _Batch, asked: Lease) -> list[Question]:
-    connection = batch.connection
+def _lease(batch: Batch, asked: Lease) -> list[Question]:
     annotator = check_name("annotator", asked.annotator, error=LabelError)
     n = check_int("n", asked.n, minimum=1)
     seconds = check_number("seconds", asked.seconds, low=0.001, high=_LONGEST)
     expires = batch.now + datetime.timedelta(seconds=seconds)
-    held = [
-        ask_of(row) for row in connection.execute(_HELD, {"annotator": annotator, "n": n}).all()
-    ]
-    new = find_open(connection, annotator, n - len(held)) if len(held) < n else []
+    held = batch.held(annotator)[:n]
+    new = batch.find_open(annotator, n - len(held)) if len(held) < n else []
+    questions = [Question(ask, annotator, expires) for ask in (*held, *new)]
     if held:
-        renewed = [{"by": annotator, "held": ask.candidate, "until": expires} for ask in held]
-        connection.execute(_RENEW, renewed)
-    for ask in new:
-        _hand_out(connection, Question(ask, annotator, expires))
-    return [Question(ask, annotator, expires) for ask in (*held, *new)]
+        rows = [{"by": annotator, "held": ask.candidate, "until": expires} for ask in held]
+        batch.connection.execute(_RENEW, rows)
+    _hand_out(batch, questions[len(held) :])
+    return questions
 
 
-def _hand_out(connection: sa.Connection, question: Question, *, undone: int = 0) -> None:
-    row = {
-        "candidate": question.candidate,
-        "annotator": question.annotator,
-        "expires": question.expires,
-        "undone": undone,
-    }
-    connection.execute(_HAND_OUT, row)
+def _hand_out(batch: Batch, questions: Sequence[Question], *, undone: int = 0) -> None:
+    rows = [
+        {
+            "candidate": question.candidate,
+            "annotator": question.annotator,
+            "expires": question.expires,
+            "undone": undone,
+        }
+        for question in questions
+    ]
+    if rows:
+        batch.connection.execute(_HAND_OUT, rows)
+        batch.handed(questions[0].annotator)
 
 
-def _undo(batch: _Batch, asked: Undo) -> Answer | None:
+def _undo(batch: Batch, asked: Undo) -> Answer | None:
     connection = batch.connection
     annotator = check_name("annotator", asked.annotator, error=LabelError)
     uid = check_name("uid", asked.uid, error=LabelError)
-    row = connection.execute(_OF_UID, {"uid": uid}).one_or_none()
-    if row is not None:
-        stored = answer_of(row)
+    before = batch.stored(uid)
+    if before is not None:
+        stored = before.answer
         if stored.kind is Kind.undo and stored.annotator == annotator:
             return stored
         raise ConflictError(
@@ -269,31 +243,33 @@ def _undo(batch: _Batch, asked: Undo) -> Answer | None:
         time=batch.now,
     )
     (number,) = connection.execute(_STORE, row_of_answer(stored, ())).inserted_primary_key or (0,)
-    ask = _find_ask(connection, last.candidate)
-    current = read_current(connection, last.candidate)
-    refresh(connection, ask, current, adjudicate=batch.adjudicate)
+    batch.answered(stored)
+    ask = _find_ask(batch, last.candidate)
+    batch.refresh(ask, batch.current(last.candidate))
     question = Question(ask, annotator, batch.now + datetime.timedelta(seconds=HELD))
     # The answer gave back the lease that there was.
-    _hand_out(connection, question, undone=number)
+    _hand_out(batch, [question], undone=number)
     return stored
 
 
 _RELEASE = sa.delete(leases).where(leases.c.annotator == sa.bindparam("by"))
 
 
-def _release(batch: _Batch, asked: Release) -> None:
+def _release(batch: Batch, asked: Release) -> None:
     annotator = check_name("annotator", asked.annotator, error=LabelError)
     batch.connection.execute(_RELEASE, {"by": annotator})
+    batch.handed(annotator)
 
 
 _SAW = sa.insert(views)
 
 
-def _saw(batch: _Batch, seen: Saw) -> None:
+def _saw(batch: Batch, seen: Saw) -> None:
     annotator = check_name("annotator", seen.annotator, error=LabelError)
     what = check_name("what", seen.what, error=LabelError)
-    ask = _find_ask(batch.connection, check_text("candidate", seen.candidate, error=LabelError))
+    ask = _find_ask(batch, check_text("candidate", seen.candidate, error=LabelError))
     # The first time counts.
-    if what not in read_seen(batch.connection, annotator, ask.candidate):
+    if what not in batch.seen(annotator, ask.candidate):
         row = {"annotator": annotator, "candidate": ask.candidate, "what": what, "time": batch.now}
         batch.connection.execute(_SAW, row)
+        batch.shown(ask.candidate)
