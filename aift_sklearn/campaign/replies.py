@@ -135,7 +135,8 @@ def next_step(status: Mapping[str, Any]) -> str:
     training = status.get("training") or {}
     said = str(training.get("text") or "")
     if training.get("state") == "learning":
-        return said or "The model learns from the answers. New questions appear by themselves."
+        said = said.strip(".") or "the model learns from the answers"
+        return f"{said[0].upper()}{said[1:]}. New questions appear by themselves."
     if training.get("state") == "failed":
         return f"The model could not learn: {said or 'the log of the server says why.'}"
     if any(one.get("met") and one.get("name") == _LAST for one in status.get("stopping") or []):

@@ -218,7 +218,11 @@ def test_the_state_is_counted_now_and_then_however_many_ask(caller, campaign):
     ("state", "expected"),
     [
         ({"training": {"state": "idle", "text": ""}}, "All questions are answered"),
-        ({"training": {"state": "learning", "text": "Round 3 learns."}}, "Round 3 learns."),
+        (
+            {"training": {"state": "learning", "text": "it learns"}},
+            "It learns. New questions appear",
+        ),
+        ({"training": {"state": "learning", "text": ""}}, "The model learns from the answers. New"),
         ({"training": {"state": "failed", "text": "no memory"}}, "could not learn: no memory"),
         (
             {"training": {}, "stopping": [{"name": "pool exhausted", "met": True}]},
@@ -231,8 +235,18 @@ def test_who_has_answered_all_is_told_what_happens_next(caller, campaign, state,
     for i in range(6):
         caller.answer("Ada", f"cell-{i:03d}", CLASSES[0])
     count = campaign.status
-    campaign.status = lambda: count() | {"stopping": []} | state
-    time.sleep(0.3)
+    told = threading.Event()
+
+    def status():
+        told.set()
+        return count() | {"stopping": []} | state
+
+    campaign.status = status
+    # What was summed up before is told for a while.
+    end = time.monotonic() + 20
+    while not told.is_set():
+        assert time.monotonic() < end
+        caller.get("/api/status")
     reply = caller.post("/api/questions", {"annotator": "Ada"})[2]
     assert reply["finished"]
     assert reply["questions"] == []

@@ -1256,7 +1256,11 @@ class Session {
     }
     if (this.trouble) return [h("p", {}, this.trouble)];
     if (!this.state.loaded || !this.state.message) return [h("p", { class: "aift-later" }, "Asking for questions …")];
-    return [h("div", { class: "aift-done", "aria-hidden": "true" }, "✓"), h("p", {}, this.state.message)];
+    const training = (this.status && this.status.training) || {};
+    const sign = training.state === "learning"
+      ? h("div", { class: "aift-waits aift-learning", "aria-hidden": "true" }, h("i", { class: "aift-dot" }))
+      : h("div", { class: "aift-done", "aria-hidden": "true" }, "✓");
+    return [sign, h("p", {}, this.state.message)];
   }
 
   refreshSaved() {
