@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import gc
 import io
 import itertools
 import json
@@ -151,6 +152,9 @@ def measure(where, arguments, think):
         ledger.add_round(Round(0), [Ask(f"cell-{i:06d}", i) for i in range(n)])
     with started("--serve", str(where)) as process:
         port = int(process.stdout.readline().rsplit(":", 1)[1].strip("/\n"))
+        # Pauses of the garbage collector here are not the server's.
+        gc.collect()
+        gc.freeze()
         begun = time.perf_counter()
         sent, milliseconds = asyncio.run(annotate_all(port, arguments, think))
         seconds = time.perf_counter() - begun
