@@ -1,5 +1,6 @@
 """A real campaign of three rounds, labelled by two people in two browsers."""
 
+import contextlib
 import time
 
 import pytest
@@ -87,11 +88,40 @@ def label_all(campaign, pages, truth, noted):
         noted.append(("Ada" if page is by_keys else "Ben", candidate, truth[candidate]))
 
 
+def reload(page):
+    """Load the page again in the middle of an answer: the question is the same."""
+    candidate = page.next()
+    page.open()
+    assert page.next() == candidate
+
+
+def restart(campaign, running, port, pages, truth):
+    """Stop the server in the middle of a round, answer, and start it again; what was answered."""
+    page = pages[1]
+    candidate = page.next()
+    # Its picture is there.
+    page.until(lambda: not page.find(".aift-cover").is_displayed())
+    assert [each.troubles() for each in pages] == [[], []]
+    running.close()
+    n = len(campaign.ledger.answers())
+    page.answer(key(campaign, truth[candidate]))
+    page.until(lambda: "1 waiting to be saved" in page.text(".aift-saved"))
+    assert len(campaign.ledger.answers()) == n
+    running.enter_context(serving(campaign, port=port))
+    page.saved()
+    assert len(campaign.ledger.answers()) == n + 1
+    for each in pages:
+        # They say that the server was away.
+        each.browser.get_log("browser")
+    return candidate, truth[candidate]
+
+
 def test_three_rounds_in_two_browsers(begun, browsers):
     campaign, truth = begun
     noted, before = [], campaign.ledger.answers()
     last = campaign.ledger.rounds()[-1].number
-    with serving(campaign) as port:
+    with contextlib.ExitStack() as running:
+        port = running.enter_context(serving(campaign))
         pages = [Page(browsers[0], port).open("Ada"), Page(browsers[1], port).open("Ben")]
         first = [page.next() for page in pages]
         # Two are never asked the same.
@@ -109,6 +139,10 @@ def test_three_rounds_in_two_browsers(begun, browsers):
         skipped = pages[1].answer("x")
         pages[1].saved()
         for number in (1, 2, 3):
+            if number == 2:
+                reload(pages[0])
+            if number == 3:
+                noted.append(("Ben", *restart(campaign, running, port, pages, truth)))
             label_all(campaign, pages, truth, noted)
             # What Ben skipped Ada is asked.
             if number == 1 and skipped not in {candidate for _, candidate, _ in noted}:
