@@ -16,7 +16,7 @@ from campaign.fakes import CLASSES, FakeCampaign, FakeExplanation, FakeLedger
 from campaign.serving import Caller, served, serving
 
 from aift_sklearn.campaign.server import create_app, serve
-from aift_sklearn.errors import AddressTakenError, DataError, ParameterError
+from aift_sklearn.errors import AddressTakenError, DataError, LedgerError, ParameterError
 
 
 @pytest.fixture
@@ -423,6 +423,15 @@ def test_a_ledger_that_cannot_be_written_is_said_and_tried_again(caller, campaig
     campaign.ledger.apply = apply
     assert caller.answer("Ada", "cell-000", CLASSES[0], uid="0" * 32)[0] == 200
     assert len(campaign.ledger.rows) == 1
+
+
+def test_a_ledger_that_cannot_be_read_is_said_and_tried_again(caller, campaign):
+    def fail(annotator, n):
+        raise LedgerError("the database cannot be reached.")
+
+    campaign.ledger.history = fail
+    status, _, reply = caller.get("/api/history?annotator=Ada")
+    assert (status, reply["error"]) == (503, "the database cannot be reached.")
 
 
 def test_answers_do_not_wait_for_pictures(caller, campaign):
