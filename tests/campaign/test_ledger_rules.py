@@ -78,8 +78,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.add_asks(asks)
         self.ledger.add_asks(asks)
 
-    def an_operation(self, data):
-        """Anything that an annotator may do, most often what is sensible."""
+    def an_operation(self, data, *, odd=True):
+        """Anything that an annotator may do, most often what is sensible; odd: or refused."""
         who, rows = data.draw(people), self.model.rows
         held = [name for name in sorted(self.model.asks) if self.model.holds(name, who)]
         any_one = sorted(self.model.asks)
@@ -92,9 +92,10 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda: Undo(self.new_id(), who),
             lambda: Saw(who, candidate, data.draw(parts)),
             lambda: Release(who),
-            lambda: self.an_answer(data, "nothing", who),
         ]
-        if rows:
+        if odd:
+            ways += [lambda: self.an_answer(data, "nothing", who)]
+        if odd and rows:
             uid = data.draw(st.sampled_from(rows)).uid
             ways += [
                 lambda: Undo(uid, who),
@@ -125,6 +126,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), n=st.integers(2, 20))
     def many_at_once(self, data, n):
         self.both(*(self.an_operation(data) for _ in range(n)))
+
+    @rule(data=st.data(), n=st.integers(2, 20))
+    def many_at_once_of_which_none_is_refused(self, data, n):
+        self.both(*(self.an_operation(data, odd=False) for _ in range(n)))
 
     @rule(seconds=seconds)
     def wait(self, seconds):
