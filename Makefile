@@ -47,13 +47,14 @@ $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	touch $@
 
 # What meets none of the packages whose oldest releases are named: databases, browsers, HTTP,
-# PyTorch's exporter, processes that are ended, figures.
+# clusters, PyTorch's exporter, processes that are ended, figures.
 NOT_OLDEST := \
   campaign/test_label_studio_page.py campaign/test_ledger.py campaign/test_ledger_files.py \
   campaign/test_ledger_rules.py campaign/test_ledger_sharing.py campaign/test_page.py \
   campaign/test_rounds_in_browsers.py campaign/test_security.py campaign/test_server.py \
-  campaign/test_write_queue.py onnx/test_derived_weights.py onnx/test_random_networks.py \
-  study/test_planned.py study/test_report.py test_architecture.py
+  campaign/test_write_queue.py cluster onnx/test_derived_weights.py onnx/test_graph.py \
+  onnx/test_random_networks.py study/test_evidence.py study/test_planned.py study/test_report.py \
+  test_architecture.py
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/pytest --numprocesses 2 --dist worksteal tests $(NOT_OLDEST:%=--ignore=tests/%)
