@@ -42,6 +42,9 @@ from aift_sklearn.models import build_model
 from aift_sklearn.study import load_tissue
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+import postgres  # noqa: E402
+
 PAGE = ROOT / "docs" / "annotators.md"
 # Seconds of thought, and whether a CNN learns meanwhile.
 RUNS = tuple(itertools.product((1.0, 0.0), (False, True)))
@@ -208,9 +211,6 @@ def ledgers(kind):
         if kind == "sqlite":
             yield lambda: Path(tempfile.mkdtemp(dir=folder)) / "campaign.ledger"
             return
-        sys.path.insert(0, str(ROOT / "tests"))
-        import postgres
-
         with postgres.running_server() as server:
             yield lambda: server.url(server.new_database())
 
@@ -253,7 +253,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--annotators", type=int, default=50)
     parser.add_argument("--answers", type=int, default=20)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
+    there = ["sqlite"] if postgres.why_not() else list(NAMES)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=there)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -190,8 +190,9 @@ class Desk:
                     # What is stored is stored, whether or not it can be summed up.
                     _log.exception("the campaign could not be summed up")
                     self._status = self._status or {"counts": {}}
-                now = time.monotonic()
-                self._status_until = now + max(_FRESH, _RARELY * (now - began))
+                finally:
+                    now = time.monotonic()
+                    self._status_until = now + max(_FRESH, _RARELY * (now - began))
             return self._status
 
     async def _progress(self) -> dict[str, int]:

@@ -50,16 +50,14 @@ def apply_operations(store: Store, operations: Sequence[Operation]) -> list[Resu
     LedgerError
         If the database refuses, for all of them: nothing is kept.
     """
-    if len(operations) > 1:
-        # Hardly ever is anything refused; and savepoints take as long as what they are for.
-        with contextlib.suppress(_RefusedError):
-            return _do_all(store, operations)
-        with store.writing() as writing:
-            return [_do_among_others(store, writing, operation) for operation in operations]
+    # Hardly ever is anything refused; and savepoints take as long as what they are for.
     try:
         return _do_all(store, operations)
     except _RefusedError as refused:
-        return [refused.reason]
+        if len(operations) == 1:
+            return [refused.reason]
+    with store.writing() as writing:
+        return [_do_among_others(store, writing, operation) for operation in operations]
 
 
 def _do_all(store: Store, operations: Sequence[Operation]) -> list[Result | Exception]:
