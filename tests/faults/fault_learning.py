@@ -3,6 +3,7 @@
 Run by ``make test-faults``; these take minutes.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 from samples import make_blobs
 
+from aift_sklearn import load
 from aift_sklearn.campaign import Campaign, Purpose
 from aift_sklearn.campaign.background import BackgroundLearner
+from aift_sklearn.persistence import hash_of
 
 CLASSES = ["disc", "empty"]
 N_KILLS = 5
@@ -23,7 +26,7 @@ N_KILLS = 5
 
 @pytest.fixture
 def begun(tmp_path):
-    X, y = make_blobs(120, size=32)
+    X, y = make_blobs(240, size=32)
     (tmp_path / "images").mkdir()
     for k, image in enumerate(X):
         Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "images" / f"{k:03}.png")
@@ -62,9 +65,10 @@ class Expert(threading.Thread):
 
 def wait_until(condition, patience=240):
     deadline = time.monotonic() + patience
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.01)
+    return found
 
 
 def is_learning(pid):
@@ -75,29 +79,57 @@ def is_learning(pid):
         return False
 
 
-def test_trainings_are_killed_and_labelling_goes_on(begun, capsys):
+def kill(learner, campaign, pid):
+    """Kill a training and wait for what is told of it; False where it was over before."""
+    failures = len(campaign.ledger.notes("learning failed"))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+    def failed():
+        return len(campaign.ledger.notes("learning failed")) > failures
+
+    wait_until(
+        lambda: (
+            failed()
+            or (learner.pid is None and campaign.training["state"] == "idle")
+            or learner.pid not in (None, pid)
+        )
+    )
+    return failed()
+
+
+def is_whole(campaign, round_):
+    """Whether the model of a round is the one that the ledger names, and opens."""
+    path = campaign.folder.model(round_.number)
+    return hash_of(path) == round_.model and bool(load(path))
+
+
+def test_trainings_are_killed_and_labelling_goes_on(begun, report):
     campaign, truth = begun
-    rng, killed = random.Random(0), []
+    # Loading takes some seconds, and so does training.
+    rng, hits, longest = random.Random(0), [], 12.0
     expert = Expert(campaign, truth)
     with BackgroundLearner(campaign, pause=0.1, after_failure=0.5) as learner:
         expert.start()
-        while len(killed) < N_KILLS:
-            wait_until(lambda: learner.pid is not None and is_learning(learner.pid))
-            n_rounds, pid = len(campaign.ledger.rounds()), learner.pid
-            # Loading takes some seconds, and so does training.
-            time.sleep(rng.uniform(0, 12))
-            if learner.pid != pid:
+        while len(hits) < N_KILLS:
+            pid = wait_until(lambda: (pid := learner.pid) and is_learning(pid) and pid)
+            before = campaign.ledger.rounds()
+            time.sleep(rng.uniform(0, longest))
+            if learner.pid != pid or not kill(learner, campaign, pid):
                 # It was faster.
+                longest *= 0.8
                 continue
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: campaign.training["state"] == "failed")
-            assert len(campaign.ledger.rounds()) == n_rounds
-            killed.append(n_rounds - 1)
+            # There is no more of a round than all of it.
+            after = campaign.ledger.rounds()
+            assert after[: len(before)] == before
+            assert [is_whole(campaign, each) for each in after[len(before) :]] in ([], [True])
+            stood = len(after) > len(before)
+            hits.append("its round stood already" if stood else f"after round {len(before) - 1}")
             assert expert.error is None
             assert expert.is_alive()
-            if len(killed) % 2:
+            if len(hits) % 2:
                 # The next one is left to its end.
-                wait_until(lambda: len(campaign.ledger.rounds()) > killed[-1] + 1)
+                wait_until(lambda after=after: len(campaign.ledger.rounds()) > len(after))
         assert campaign.training["state"] in ("idle", "learning")
     expert.ended.set()
     expert.join(timeout=30)
@@ -111,9 +143,8 @@ def test_trainings_are_killed_and_labelling_goes_on(begun, capsys):
     of_yardstick = {a.candidate for a in campaign.ledger.asks() if a.purpose == Purpose.yardstick}
     assert not of_yardstick & set(taught)
     assert len(campaign.ledger.notes("learning failed")) >= N_KILLS
-    with capsys.disabled():
-        print(
-            f"\n{N_KILLS} trainings were killed, after rounds {killed}; {len(rounds)} rounds were "
-            f"learnt; {len(expert.took)} answers meanwhile, the slowest took "
-            f"{1000 * max(expert.took):.0f} ms"
-        )
+    report(
+        f"kill -9 of {N_KILLS} trainings, {len(rounds)} rounds were learnt; {len(expert.took)} "
+        f"answers meanwhile, the slowest took {1000 * max(expert.took):.0f} ms",
+        hits,
+    )

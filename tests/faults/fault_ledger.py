@@ -122,14 +122,7 @@ def check(ledger, trails):
     return len(acknowledged)
 
 
-def report(capsys, title, phases):
-    with capsys.disabled():
-        print(f"\n{title}")
-        for phase in PHASES:
-            print(f"  {Counter(phases)[phase]:3} x {phase}")
-
-
-def run(where, folder, capsys, title):
+def run(where, folder, report, title):
     with Ledger.create(where, {"classes": list(CLASSES)}) as ledger:
         ledger.add_round(Round(0), [Ask(f"cell-{n:05}", n) for n in range(N_ASKS)])
     begun = time.monotonic()
@@ -140,12 +133,12 @@ def run(where, folder, capsys, title):
         # It can still be written to, and be copied.
         with Ledger.open(ledger.backup(folder / "copy")) as copy:
             assert copy.answers() == ledger.answers()
-    report(capsys, f"kill -9 of {N_KILLS} that answer {title}, {n} answers in {took:.0f} s:", hits)
+    report(f"kill -9 of {N_KILLS} that answer {title}, {n} answers in {took:.0f} s:", hits, PHASES)
 
 
-def test_answers_in_a_file_outlive_their_process(where, tmp_path, capsys):
-    run(where, tmp_path, capsys, "into SQLite")
+def test_answers_in_a_file_outlive_their_process(where, tmp_path, report):
+    run(where, tmp_path, report, "into SQLite")
 
 
-def test_answers_in_a_database_outlive_their_process(server, tmp_path, capsys):
-    run(server.url(server.new_database()), tmp_path, capsys, "into PostgreSQL")
+def test_answers_in_a_database_outlive_their_process(server, tmp_path, report):
+    run(server.url(server.new_database()), tmp_path, report, "into PostgreSQL")

@@ -157,7 +157,7 @@ def check(folder, client):
     return len(client.acknowledged)
 
 
-def run(tmp_path, ledger, capsys, title):
+def run(tmp_path, ledger, report, title):
     X = np.zeros((4, 1, 8, 8), dtype=np.uint8)
     folder = tmp_path / "campaign"
     with Campaign.create(folder, X, CLASSES, ledger=ledger, yardstick=0) as campaign:
@@ -165,18 +165,17 @@ def run(tmp_path, ledger, capsys, title):
     begun = time.monotonic()
     client, hits = kill_again_and_again(folder, tmp_path / "phase")
     n = check(folder, client)
-    with capsys.disabled():
-        print(
-            f"\nkill -9 of a server {N_KILLS} times, answers into {title}: {n} acknowledged and "
-            f"kept in {time.monotonic() - begun:.0f} s, {client.errors.total()} broken connections"
-        )
-        for phase in PHASES:
-            print(f"  {Counter(hits)[phase]:3} x {phase}")
+    report(
+        f"kill -9 of a server {N_KILLS} times, answers into {title}: {n} acknowledged and kept "
+        f"in {time.monotonic() - begun:.0f} s, {client.errors.total()} broken connections",
+        hits,
+        PHASES,
+    )
 
 
-def test_answers_in_a_file_outlive_their_server(tmp_path, capsys):
-    run(tmp_path, None, capsys, "SQLite")
+def test_answers_in_a_file_outlive_their_server(tmp_path, report):
+    run(tmp_path, None, report, "SQLite")
 
 
-def test_answers_in_a_database_outlive_their_server(server, tmp_path, capsys):
-    run(tmp_path, server.url(server.new_database()), capsys, "PostgreSQL")
+def test_answers_in_a_database_outlive_their_server(server, tmp_path, report):
+    run(tmp_path, server.url(server.new_database()), report, "PostgreSQL")
