@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..errors import (
     AIFTError,
@@ -36,7 +37,7 @@ from .served import Picture, Served
 
 __all__ = ["Desk", "run_at_once", "status_code"]
 
-# Seconds for which the state of a campaign is good enough, or how often longer than it takes.
+# Seconds for which a sum is good enough, or how often longer than it takes.
 _FRESH, _RARELY = 0.1, 10
 # Questions that an answer brings along: the one on the screen, and the next.
 _AHEAD = 2
@@ -45,6 +46,33 @@ _EXPLANATIONS = 32 << 20
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+
+
+class _Sum(Generic[T]):
+    """What is summed up again once it is old; who asks meanwhile is content with what was."""
+
+    def __init__(self, sum_up: Callable[[], Awaitable[T]], without: T) -> None:
+        self._sum_up = sum_up
+        self._found = without
+        self._until = -math.inf
+        # Those who ask first wait for one sum, and do not all make it.
+        self._lock = asyncio.Lock()
+
+    async def value(self) -> T:
+        if self._until > -math.inf and (self._lock.locked() or time.monotonic() < self._until):
+            return self._found
+        async with self._lock:
+            began = time.monotonic()
+            if began >= self._until:
+                try:
+                    self._found = await self._sum_up()
+                except (AIFTError, OSError):
+                    # What is stored is stored, whether or not it can be summed up.
+                    _log.exception("the campaign could not be summed up")
+                finally:
+                    now = time.monotonic()
+                    self._until = now + max(_FRESH, _RARELY * (now - began))
+            return self._found
 
 
 class Desk:
@@ -82,10 +110,9 @@ class Desk:
         self._explained: PictureCache[dict[str, Any]] = PictureCache(
             lambda why: sum(map(len, why["patches"])), n_bytes=_EXPLANATIONS
         )
-        self._status: dict[str, Any] | None = None
-        self._status_until = 0.0
-        # Those who ask first wait for one sum, and do not all make it.
-        self._summing_up = asyncio.Lock()
+        self._status = _Sum[dict[str, Any]](lambda: work(campaign.status), {"counts": {}})
+        # Cheap, since they are carried on: never as old as the rest may be.
+        self._counts = _Sum[Any](lambda: work(campaign.ledger.counts), None)
 
     def campaign(self) -> dict[str, Any]:
         """What is asked, and how."""
@@ -131,7 +158,7 @@ class Desk:
 
     async def status(self, annotator: str | None = None) -> dict[str, Any]:
         """How far the campaign is; of what the other annotators did, only sums."""
-        return status_reply(await self._fresh_status(), annotator)
+        return status_reply(await self._standing(), annotator)
 
     async def picture(self, candidate: str) -> Picture:
         """PNG of a candidate that was asked for."""
@@ -172,32 +199,18 @@ class Desk:
 
     async def _handed_out(self, questions: Sequence[Question]) -> dict[str, Any]:
         self._asked.update(question.candidate for question in questions)
-        message = "" if questions else next_step(await self._fresh_status())
+        message = "" if questions else next_step(await self._standing())
         return questions_reply(questions, message)
 
-    async def _fresh_status(self) -> dict[str, Any]:
-        if self._status is not None and (
-            self._summing_up.locked() or time.monotonic() < self._status_until
-        ):
-            # Who asks while it is summed up is content with what was.
-            return self._status
-        async with self._summing_up:
-            began = time.monotonic()
-            if self._status is None or began >= self._status_until:
-                try:
-                    self._status = await self._work(self._campaign.status)
-                except (AIFTError, OSError):
-                    # What is stored is stored, whether or not it can be summed up.
-                    _log.exception("the campaign could not be summed up")
-                    self._status = self._status or {"counts": {}}
-                finally:
-                    now = time.monotonic()
-                    self._status_until = now + max(_FRESH, _RARELY * (now - began))
-            return self._status
+    async def _standing(self) -> dict[str, Any]:
+        status, counts = await self._status.value(), await self._counts.value()
+        if counts is None:
+            return status
+        return status | {"counts": vars(counts), "per_annotator": counts.by_annotator}
 
     async def _progress(self) -> dict[str, int]:
-        # An answer does not wait for a count: pages ask for that in their own time.
-        return counts_of(self._status or await self._fresh_status())
+        counts = await self._counts.value()
+        return counts_of({"counts": {} if counts is None else vars(counts)})
 
     async def _cached(
         self, kind: str, candidate: str, draw: Callable[[str], Picture | None]

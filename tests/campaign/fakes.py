@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from aift_sklearn.campaign.ledger.counts import Counts
 from aift_sklearn.campaign.operations import HELD, Lease, Release, Saw, Undo
 from aift_sklearn.campaign.records import Answer, Ask, Kind, Question
 from aift_sklearn.campaign.settings import Settings
@@ -67,14 +68,15 @@ class FakeLedger:
         current = self.current()
         kinds = Counter(row.kind for row in current)
         labelled = {row.candidate for row in current if row.kind is Kind.label}
-        return {
-            "n_asked": len(self._asks),
-            "n_open": len(self._asks) - len(labelled),
-            "n_labelled": len(labelled),
-            "n_skipped": kinds[Kind.skip],
-            "n_unsure": kinds[Kind.unsure],
-            "by_annotator": dict(Counter(row.annotator for row in current)),
-        }
+        return Counts(
+            n_asked=len(self._asks),
+            n_open=len(self._asks) - len(labelled),
+            n_labelled=len(labelled),
+            n_skipped=kinds[Kind.skip],
+            n_unsure=kinds[Kind.unsure],
+            n_answers=len(current),
+            by_annotator=dict(Counter(row.annotator for row in current)),
+        )
 
     # What is written.
 
@@ -243,8 +245,7 @@ class FakeCampaign:
         return FakeExplanation(float(rng.gamma(2, 0.4)), "B", proba, patches)
 
     def status(self, annotator=None):
-        counts = self.ledger.counts()
-        counts = counts if isinstance(counts, dict) else dataclasses.asdict(counts)
+        counts = dataclasses.asdict(self.ledger.counts())
         return {
             "counts": counts,
             "per_annotator": counts["by_annotator"],

@@ -199,6 +199,25 @@ def test_the_state_of_the_campaign_names_nobody_else(caller, campaign):
     assert caller.get("/api/status")[2]["yours"] is None
 
 
+def test_answers_count_at_once_though_the_rest_takes_long(caller, campaign):
+    sum_up = campaign.status
+
+    def slow():
+        time.sleep(0.5)
+        return sum_up()
+
+    campaign.status = slow
+    assert caller.get("/api/status?annotator=Ada")[2]["yours"] == 0
+    # What took so long is kept for seconds.
+    caller.answer("Ada", "cell-000", CLASSES[0])
+    time.sleep(0.2)
+    reply = caller.get("/api/status?annotator=Ada")[2]
+    assert (reply["yours"], reply["counts"]["n_labelled"]) == (1, 1)
+    time.sleep(0.2)
+    reply = caller.answer("Ada", "cell-001", CLASSES[0])[2]
+    assert reply["progress"]["n_labelled"] == 2
+
+
 def test_the_state_is_counted_now_and_then_however_many_ask(caller, campaign):
     calls = []
     count = campaign.status
