@@ -53,26 +53,26 @@ class _Sum(Generic[T]):
 
     def __init__(self, sum_up: Callable[[], Awaitable[T]], without: T) -> None:
         self._sum_up = sum_up
-        self._found = without
+        self.known = without
         self._until = -math.inf
         # Those who ask first wait for one sum, and do not all make it.
         self._lock = asyncio.Lock()
 
     async def value(self) -> T:
         if self._until > -math.inf and (self._lock.locked() or time.monotonic() < self._until):
-            return self._found
+            return self.known
         async with self._lock:
             began = time.monotonic()
             if began >= self._until:
                 try:
-                    self._found = await self._sum_up()
+                    self.known = await self._sum_up()
                 except (AIFTError, OSError):
                     # What is stored is stored, whether or not it can be summed up.
                     _log.exception("the campaign could not be summed up")
                 finally:
                     now = time.monotonic()
                     self._until = now + max(_FRESH, _RARELY * (now - began))
-            return self._found
+            return self.known
 
 
 class Desk:
@@ -209,7 +209,8 @@ class Desk:
         return status | {"counts": vars(counts), "per_annotator": counts.by_annotator}
 
     async def _progress(self) -> dict[str, int]:
-        counts = await self._counts.value()
+        # An answer does not wait for a count: pages ask for that in their own time.
+        counts = self._counts.known or await self._counts.value()
         return counts_of({"counts": {} if counts is None else vars(counts)})
 
     async def _cached(
