@@ -1,10 +1,20 @@
-"""What the faults were, told at the end of the run: also by tests that run beside each other."""
+"""What tests of faults share: a database, and a report at the end, whichever process ran them."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
+from postgres import running_server, why_not
+
+
+@pytest.fixture
+def server():
+    """A server of PostgreSQL."""
+    if why_not():
+        pytest.skip(why_not())
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from samples import make_blobs
+from waiting import wait_until
 
 from aift_sklearn import load
 from aift_sklearn.campaign import Campaign, Purpose
@@ -22,6 +23,8 @@ from aift_sklearn.persistence import hash_of
 
 CLASSES = ["disc", "empty"]
 N_KILLS = 5
+# Seconds for a training.
+PATIENCE = 240
 
 
 @pytest.fixture
@@ -63,14 +66,6 @@ class Expert(threading.Thread):
             self.error = error
 
 
-def wait_until(condition, patience=240):
-    deadline = time.monotonic() + patience
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
-    return found
-
-
 def is_learning(pid):
     """Whether a process is the command that learns, not the one that asks."""
     try:
@@ -93,7 +88,8 @@ def kill(learner, campaign, pid):
             failed()
             or (learner.pid is None and campaign.training["state"] == "idle")
             or learner.pid not in (None, pid)
-        )
+        ),
+        PATIENCE,
     )
     return failed()
 
@@ -112,7 +108,7 @@ def test_trainings_are_killed_and_labelling_goes_on(begun, report):
     with BackgroundLearner(campaign, pause=0.1, after_failure=0.5) as learner:
         expert.start()
         while len(hits) < N_KILLS:
-            pid = wait_until(lambda: (pid := learner.pid) and is_learning(pid) and pid)
+            pid = wait_until(lambda: (pid := learner.pid) and is_learning(pid) and pid, PATIENCE)
             before = campaign.ledger.rounds()
             time.sleep(rng.uniform(0, longest))
             if learner.pid != pid or not kill(learner, campaign, pid):
@@ -129,7 +125,7 @@ def test_trainings_are_killed_and_labelling_goes_on(begun, report):
             assert expert.is_alive()
             if len(hits) % 2:
                 # The next one is left to its end.
-                wait_until(lambda after=after: len(campaign.ledger.rounds()) > len(after))
+                wait_until(lambda after=after: len(campaign.ledger.rounds()) > len(after), PATIENCE)
         assert campaign.training["state"] in ("idle", "learning")
     expert.ended.set()
     expert.join(timeout=30)

@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from answering import CLASSES, OPENING, PHASES, Trail, answer_at_full_speed
-from postgres import running_server, why_not
+from waiting import wait_until
 
 from aift_sklearn.campaign.ledger import Ledger
 from aift_sklearn.campaign.ledger.tables import queue
@@ -27,26 +27,11 @@ def where(tmp_path):
     return tmp_path / "cells.ledger"
 
 
-@pytest.fixture
-def server():
-    if why_not():
-        pytest.skip(why_not())
-    with running_server() as server:
-        yield server
-
-
 def begin(context, where, folder, annotator):
     Trail(folder, annotator).phase()[0] = OPENING
     process = context.Process(target=answer_at_full_speed, args=(str(where), folder, annotator))
     process.start()
     return process
-
-
-def wait_until(condition, patience=60):
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.001)
 
 
 def wait_for_phase(process, phase, wanted, patience=0.5):
@@ -72,7 +57,7 @@ def kill_again_and_again(where, folder):
         n = trails[who].n_stored()
         # One in ten is killed as it opens the ledger, or sends again what it does not know of.
         if rng.random() > 0.1:
-            wait_until(lambda who=who, n=n: trails[who].n_stored() > n)
+            wait_until(lambda who=who, n=n: trails[who].n_stored() > n, pause=0.001)
             time.sleep(rng.uniform(0, 0.1))
         else:
             time.sleep(rng.uniform(0, 0.05))
@@ -86,7 +71,7 @@ def kill_again_and_again(where, folder):
     # The last ones send again what is not acknowledged.
     for who, process in running.items():
         n = trails[who].n_stored()
-        wait_until(lambda who=who, n=n: trails[who].n_stored() > n + 5)
+        wait_until(lambda who=who, n=n: trails[who].n_stored() > n + 5, pause=0.001)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
     return trails, hits

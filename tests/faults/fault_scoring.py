@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from waiting import wait_until
 
 from aift_sklearn import AffinePatches, AIFTClassifier, CNNClassifier, ScoreTable
 from aift_sklearn.onnx import OnnxScorer
@@ -24,6 +25,8 @@ on_one_cluster = pytest.mark.xdist_group("ray")
 
 N, SHARD, SIZE = 1500, 64, 64
 N_KILLS = 20
+# Seconds: Ray starts its processes one after the other.
+PATIENCE = 300
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def begin(task, out, *options):
     )
 
 
-def finish(process, patience=300):
+def finish(process, patience=PATIENCE):
     output, _ = process.communicate(timeout=patience)
     assert process.returncode == 0, output
     return output
@@ -71,14 +74,6 @@ def phase_of(out, since=0.0):
         whole = ScoreTable(out).is_complete
         return "complete, printing" if whole else "all shards, manifest not finished"
     return f"scoring, {'first' if done * 2 < N // SHARD else 'second'} half of the shards"
-
-
-def wait_for(condition, patience=300):
-    deadline = time.monotonic() + patience
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
-    return found
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_table(task, tmp_path, report):
@@ -145,7 +140,7 @@ def wait_for_shards(process, out):
         assert process.poll() is None, process.communicate()[0]
         return len(list(out.glob("shard-*.parquet"))) >= 2
 
-    wait_for(some)
+    wait_until(some, PATIENCE, pause=0.05)
 
 
 def ray_options(nodes):
@@ -162,7 +157,9 @@ def test_a_worker_that_is_killed_is_replaced(task, cluster, tmp_path, report):
     process = on_ray(folder, tmp_path / "out", nodes)
     wait_for_shards(process, tmp_path / "out")
     phase = phase_of(tmp_path / "out")
-    scoring = wait_for(lambda: workers("ScoreBatches") or workers("MapWorker"))
+    scoring = wait_until(
+        lambda: workers("ScoreBatches") or workers("MapWorker"), PATIENCE, pause=0.05
+    )
     os.kill(scoring[0], signal.SIGKILL)
     finish(process)
     assert ScoreTable(tmp_path / "out").read().equals(expected)

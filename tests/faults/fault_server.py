@@ -16,9 +16,8 @@ import uuid
 from collections import Counter
 
 import numpy as np
-import pytest
 from campaign_process import PHASES, Phase, serve_noting
-from postgres import running_server, why_not
+from waiting import wait_until
 
 from aift_sklearn.campaign import Ask, Campaign
 
@@ -79,24 +78,9 @@ class Client(threading.Thread):
         return json.loads(data)
 
 
-@pytest.fixture
-def server():
-    if why_not():
-        pytest.skip(why_not())
-    with running_server() as server:
-        yield server
-
-
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as found:
         return found.getsockname()[1]
-
-
-def wait_until(condition, patience=60):
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.001)
 
 
 def kill_again_and_again(folder, marks):
@@ -117,7 +101,7 @@ def kill_again_and_again(folder, marks):
         n = len(client.acknowledged)
         # One in ten is killed as it starts.
         if rng.random() > 0.1:
-            wait_until(lambda n=n: len(client.acknowledged) > n)
+            wait_until(lambda n=n: len(client.acknowledged) > n, pause=0.001)
             time.sleep(rng.uniform(0, 0.1))
         else:
             time.sleep(rng.uniform(0, 0.1))
@@ -133,7 +117,7 @@ def kill_again_and_again(folder, marks):
         assert client.is_alive()
         running = begin()
     n = len(client.acknowledged)
-    wait_until(lambda: len(client.acknowledged) > n + 5)
+    wait_until(lambda: len(client.acknowledged) > n + 5, pause=0.001)
     client.ended.set()
     client.join(timeout=30)
     os.kill(running.pid, signal.SIGKILL)
